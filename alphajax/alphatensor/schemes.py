@@ -199,6 +199,14 @@ def over(scheme: Scheme, ring: str) -> Scheme:
     return Scheme(*factors, scheme.sizes, ring)
 
 
+def renumber_c(w: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Renumbers the row-major entries of a rows x columns matrix as those of its transpose.
+
+    Turns the w of one convention of C (rows `k n + i`, a p x n matrix) into the other (`i p + k`).
+    """
+    return w.reshape(rows, columns, -1).transpose(1, 0, 2).reshape(rows * columns, w.shape[1])
+
+
 # Targets. Written out entry by entry: they are what everything else is held against.
 
 

@@ -1,0 +1,593 @@
+"""Schemes on disk: DeepMind's `.npz`, JSON, and the plain text of the flip-graph community.
+
+What a file does not say, the caller must: the ring, and which way round the entries of the product
+C are numbered (`c`). "transposed" is the convention of the released data of Fawzi et al. (Nature
+2022) and of `Scheme`: row `k n + i` of w addresses C[i, k]. "plain" is row `i p + k`. Files written
+here say both, so that they load without being asked; nothing is ever guessed.
+
+Loading a file can never execute it. DeepMind's rectangular schemes are pickled object arrays; they
+are read by a small interpreter that knows how to make numeric arrays and nothing else (`_unpickle`),
+never by `pickle`. Every way in which a file's content can be bad is a `SchemeFileError`; a file that
+cannot be opened at all is the usual OSError. Every file written is complete or absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import pickletools
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from alphajax.alphatensor.algorithms import from_text, text_header, to_text
+from alphajax.alphatensor.schemes import Scheme, characteristic, renumber_c, verify
+
+LARGEST = 2**31  # bytes that the members of one .npz may unpack to, against decompression bombs
+
+
+class SchemeFileError(ValueError):
+    """A scheme file that is truncated, corrupt, malicious, mis-shaped or does not say enough."""
+
+
+@contextlib.contextmanager
+def _explained(path):
+    """Turns whatever a hostile file provokes in zip, zlib, JSON or NumPy into the one error."""
+    try:
+        yield
+    except SchemeFileError as error:
+        raise SchemeFileError(f"{path}: {error}") from None
+    except Exception as error:
+        raise SchemeFileError(
+            f"{path}: not a readable scheme: {error or type(error).__name__}"
+        ) from error
+
+
+def write_atomically(path, data: bytes) -> None:
+    """Writes a file that is whole or, if anything goes wrong, as it was before. OSError if it does."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes private files
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def save(path, scheme: Scheme, c: str = "transposed") -> None:
+    """Saves one scheme in the format that the suffix names: .npz, .json, .txt or .exp."""
+    _by_suffix(path, {".npz": save_npz, ".json": save_json, ".txt": save_text, ".exp": save_text})(
+        path, scheme, c=c
+    )
+
+
+def load(
+    path, ring: str | None = None, c: str | None = None, check: bool = True
+) -> dict[str, Scheme]:
+    """Loads every scheme of a .npz, .json, .txt or .exp file, by key. Arguments as in `load_npz`.
+
+    `check=False` lets a text file through whose scheme is wrong: see `load_text`.
+    """
+
+    def text(path, ring, c):
+        return {"scheme": load_text(path, ring, c, check)}
+
+    def from_json(path, ring, c):
+        scheme, _ = load_json(path)
+        if ring not in (None, scheme.ring):
+            raise SchemeFileError(
+                f"{path}: ring is {scheme.ring!r} in the file; {ring!r} was asked for"
+            )
+        return {"scheme": scheme}
+
+    return _by_suffix(path, {".npz": load_npz, ".json": from_json, ".txt": text, ".exp": text})(
+        path, ring, c
+    )
+
+
+def _by_suffix(path, formats):
+    suffix = Path(path).suffix.lower()
+    if suffix not in formats:
+        raise SchemeFileError(
+            f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(formats)}"
+        )
+    return formats[suffix]
+
+
+def _written_w(scheme: Scheme, c: str) -> np.ndarray:
+    if _convention(c) == "transposed":
+        return scheme.w
+    if scheme.sizes is None:
+        raise ValueError(
+            "c='plain' only means something for matrix multiplication; use 'transposed'"
+        )
+    return renumber_c(scheme.w, scheme.sizes[2], scheme.sizes[0])
+
+
+def _read_scheme(u, v, w, sizes, ring: str, c: str) -> Scheme:
+    if _convention(c) == "plain" and sizes is not None and np.ndim(w) == 2:
+        n, m, p = sizes
+        if w.shape[0] != n * p:
+            raise SchemeFileError(f"w has {w.shape[0]} rows; sizes {n},{m},{p} want {n * p}")
+        w = renumber_c(w, n, p)
+    return Scheme(u, v, w, sizes, ring)
+
+
+def _convention(c) -> str:
+    if c not in ("transposed", "plain"):
+        raise SchemeFileError(
+            f"the numbering of C is {c!r}; expected 'transposed' (DeepMind's: row k n + i of w "
+            "addresses C[i, k]) or 'plain' (row i p + k). If the file does not say, pass c="
+        )
+    return c
+
+
+def _agreed(name: str, said, given):
+    """What the file says and what the caller says must not contradict each other."""
+    if said is None and given is None:
+        raise SchemeFileError(f"the file does not say its {name}; pass {name}=")
+    if None not in (said, given) and said != given:
+        raise SchemeFileError(f"{name} is {said!r} in the file; {given!r} was asked for")
+    return given if said is None else said
+
+
+# DeepMind's layout.
+
+
+def save_npz(
+    path, schemes: Scheme | Sequence[Scheme] | Mapping[str, Scheme], c: str = "transposed"
+) -> None:
+    """Saves schemes in the layout of DeepMind's release, whole or not at all.
+
+    Each scheme is one array under the key "n,m,p": integers (3, S, R) when u, v, w have one shape,
+    otherwise an object array of the three. Over Q entries are float64, and a fraction that float64
+    cannot hold exactly is refused (use JSON). A sequence of schemes of one square size and one rank
+    becomes the key "factorizations" of shape (N, R, 3, S), the layout of the release's 14,236
+    schemes. A mapping names the keys itself: "n,m,p", "n,m,p name", or any name for other targets.
+    Ring and convention of C go into the comment of the zip file, which other readers ignore.
+
+    Raises:
+      ValueError: schemes over different rings, entries or keys that the layout cannot hold.
+      OSError: the file cannot be written.
+    """
+    if isinstance(schemes, Scheme):
+        schemes = [schemes]
+    if not isinstance(schemes, Mapping):
+        schemes = {_key(schemes, scheme, x): scheme for x, scheme in enumerate(schemes)}
+    rings = {scheme.ring for scheme in schemes.values()}
+    if len(rings) != 1:
+        raise ValueError(
+            f"{len(schemes)} schemes over the rings {sorted(rings)}; expected one ring"
+        )
+    arrays, stack = {}, []
+    for key, scheme in schemes.items():
+        sizes = _key_sizes(key)
+        if re.search(r"[/\\\0\n]", key) or not key or sizes != scheme.sizes:
+            raise ValueError(
+                f"key {key!r} for {scheme!r}; expected 'n,m,p', 'n,m,p name' or a plain name"
+            )
+        factors = [_numeric(f, scheme.ring) for f in (scheme.u, scheme.v, _written_w(scheme, c))]
+        if key.startswith("factorizations["):
+            stack.append(np.stack(factors).transpose(2, 0, 1))
+        elif len({factor.shape for factor in factors}) == 1:
+            arrays[key] = np.stack(factors)
+        else:
+            arrays[key] = np.empty(3, object)
+            arrays[key][:] = factors
+    if stack:
+        arrays["factorizations"] = np.stack(stack)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.comment = _comment(arrays, rings.pop(), c).encode()
+        for key, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array)
+            # A ZipInfo has a fixed date: the same schemes give the same bytes.
+            info = zipfile.ZipInfo(f"{key}.npy")
+            file.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED)
+    write_atomically(path, buffer.getvalue())
+
+
+def _key(schemes, scheme: Scheme, x: int) -> str:
+    if sum(other.sizes == scheme.sizes for other in schemes) == 1 and scheme.sizes:
+        return ",".join(map(str, scheme.sizes))
+    n = (scheme.sizes or [None])[0]
+    if n and all(other.sizes == (n, n, n) and other.rank == scheme.rank for other in schemes):
+        return f"factorizations[{x}]"
+    raise ValueError(
+        f"no key for {scheme!r} beside the others; give a dictionary with keys such as 'n,m,p name'"
+    )
+
+
+def _key_sizes(key: str):
+    match = re.fullmatch(r"([1-9]\d{0,3}),([1-9]\d{0,3}),([1-9]\d{0,3})( .*)?", key)
+    return tuple(map(int, match.groups()[:3])) if match else None
+
+
+def _numeric(factor: np.ndarray, ring: str) -> np.ndarray:
+    if ring != "Q":
+        return factor
+    result = factor.astype(np.float64)
+    if any(Fraction(x) != y for x, y in zip(result.flat, factor.flat, strict=True)):
+        raise ValueError("a fraction is not exact in float64, which .npz would need; save as JSON")
+    return result
+
+
+def _comment(keys, ring: str, c: str) -> str:
+    said = f"alphajax schemes ring={ring} c={c} "
+    # The zip format protects its members by a checksum, but not its comment.
+    return f"{said}crc32={zlib.crc32((said + repr(sorted(keys))).encode()):08x}"
+
+
+def load_npz(path, ring: str | None = None, c: str | None = None) -> dict[str, Scheme]:
+    """Loads every scheme of a `.npz` in DeepMind's layout; never executes anything in it.
+
+    Args:
+      path: the file.
+      ring: needed when the file does not say: "Z", "Z2" (DeepMind's `factorizations_f2.npz`), or
+        "Q" for those with entries such as 1/2, whose floats are read as the fractions they are.
+      c: needed when the file does not say: "transposed" (DeepMind's files) or "plain".
+
+    Returns:
+      Schemes by key. A key "n,m,p", also "n,m,p name", gives the sizes; a 4-dimensional array
+      (N, R, 3, n^2), as in DeepMind's file of 14,236, gives "key[0]", "key[1]", ... of size n,n,n;
+      any other key is a scheme without sizes. The schemes are not verified: use `verify`.
+
+    Raises:
+      SchemeFileError: what is wrong with the file, and under which key.
+      OSError: the file cannot be opened.
+    """
+    data = Path(path).read_bytes()
+    with _explained(path):
+        arrays, said_ring, said_c = _members(data)
+        ring, c = _agreed("ring", said_ring, ring), _agreed("c", said_c, c)
+        characteristic(ring), _convention(c)
+        schemes = {}
+        for key, array in arrays.items():
+            with _explained(f"key {key!r}"):
+                schemes.update(_schemes_of(key, array, ring, c))
+        return schemes
+
+
+def _members(data: bytes):
+    """The arrays of a zip file, and what its comment says."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        size = sum(info.file_size for info in file.infolist())
+        if size > LARGEST:
+            raise SchemeFileError(f"unpacks to {size} bytes; the limit is {LARGEST}")
+        arrays = {}
+        for info in file.infolist():
+            key = info.filename.removesuffix(".npy")
+            with _explained(f"key {key!r}"):
+                if key in arrays or key == info.filename:
+                    raise SchemeFileError("expected members NAME.npy, each once")
+                arrays[key] = _npy(file.read(info))  # read whole, so that the checksum is checked
+        comment = file.comment.decode("ascii", "replace")
+    match = re.match(r"alphajax schemes ring=(\S+) c=(\S+) ", comment)
+    if not match:
+        return arrays, None, None
+    ring, c = match.groups()
+    if comment != _comment(arrays, ring, c):
+        raise SchemeFileError(f"the statement {comment!r} does not match its checksum")
+    return arrays, ring, c
+
+
+def _npy(data: bytes):
+    """An .npy member: a numeric array, or the list of three inside a pickled object array."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise SchemeFileError(f"npy version {version}; expected 1.0 or 2.0")
+    read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, fortran, dtype = read(file)
+    rest = data[file.tell() :]
+    if dtype == object:
+        return _unpickle(rest)
+    return _array(rest, shape, dtype, fortran)
+
+
+def _array(data: bytes, shape, dtype: np.dtype, fortran: bool) -> np.ndarray:
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise SchemeFileError(f"dtype {dtype}; expected integers or floats of at most 64 bits")
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise SchemeFileError(f"{len(data)} bytes for shape {shape} of {dtype}; truncated?")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
+    sizes = _key_sizes(key)
+    if isinstance(array, list) or array.ndim == 3 and array.shape[0] == 3:
+        return {key: _read_scheme(*(_exact(factor, ring) for factor in array), sizes, ring, c)}
+    if array.ndim != 4 or array.shape[2] != 3 or math.isqrt(array.shape[3]) ** 2 != array.shape[3]:
+        raise SchemeFileError(
+            f"shape {array.shape}; expected (3, S, R), an object array of three (rows, R), or "
+            "(N, R, 3, n^2)"
+        )
+    n = math.isqrt(array.shape[3])
+    factors = _exact(array, ring).transpose(0, 2, 3, 1)
+    return {f"{key}[{x}]": _read_scheme(*f, (n, n, n), ring, c) for x, f in enumerate(factors)}
+
+
+def _exact(array: np.ndarray, ring: str) -> np.ndarray:
+    """The values of a numeric array without rounding: a float is a fraction, or an integer."""
+    if array.dtype.kind != "f":
+        return array
+    if not np.isfinite(array).all():
+        raise SchemeFileError("an entry is not finite")
+    if ring == "Q":
+        result = np.empty(array.shape, object)
+        result.reshape(-1)[:] = [Fraction(x) for x in array.reshape(-1).tolist()]
+        return result
+    if (array != np.rint(array)).any() or (np.abs(array) > 2**53).any():
+        raise SchemeFileError(f"an entry is not an integer; pass ring='Q' instead of {ring!r}")
+    return array.astype(np.int64)
+
+
+# JSON: everything in one file, exact over every ring, with where the scheme came from.
+
+
+def save_json(
+    path, scheme: Scheme, provenance: Mapping | None = None, c: str = "transposed"
+) -> None:
+    """Saves one scheme as JSON: ring, sizes, convention of C, u, v, w by rows, and provenance.
+
+    Entries are integers, and proper fractions strings such as "1/2". `provenance` is any JSON
+    object. A SHA-256 over the content makes every later change to the file an error.
+    """
+    content = _json_fields(scheme, c) | {"provenance": dict(provenance or {})}
+    content["sha256"] = _digest(content)
+    rows = (f"{json.dumps(k)}: {_json_value(v)}" for k, v in content.items())
+    write_atomically(path, ("{\n" + ",\n".join(rows) + "\n}\n").encode())
+
+
+def _json_fields(scheme: Scheme, c: str) -> dict:
+    def rows(factor):
+        return [[_json_entry(entry) for entry in row] for row in factor.tolist()]
+
+    return {
+        "format": "alphajax scheme 1",
+        "ring": scheme.ring,
+        "sizes": scheme.sizes and list(scheme.sizes),
+        "rank": scheme.rank,
+        "c": c,
+        "u": rows(scheme.u),
+        "v": rows(scheme.v),
+        "w": rows(_written_w(scheme, c)),
+    }
+
+
+def _json_entry(entry) -> int | str:
+    return str(entry) if entry.denominator != 1 else entry.numerator
+
+
+def _json_value(value) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _digest(content: dict) -> str:
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_json(path) -> tuple[Scheme, dict]:
+    """Loads (scheme, provenance) from a file of `save_json`. The scheme is not verified.
+
+    Raises:
+      SchemeFileError: what is wrong with the file, and in which field.
+      OSError: the file cannot be opened.
+    """
+    data = Path(path).read_bytes()
+    with _explained(path):
+        content = json.loads(data, object_pairs_hook=_once, parse_constant=_not_a_number)
+        wanted = {"format", "ring", "sizes", "rank", "c", "u", "v", "w", "provenance", "sha256"}
+        if not isinstance(content, dict) or set(content) != wanted:
+            raise SchemeFileError(f"expected an object with exactly the fields {sorted(wanted)}")
+        if content["format"] != "alphajax scheme 1":
+            raise SchemeFileError(f"format {content['format']!r}; expected 'alphajax scheme 1'")
+        if content.pop("sha256") != _digest(content):
+            raise SchemeFileError("the content does not match its sha256: the file was changed")
+        factors = []
+        for name in "uvw":
+            with _explained(f"field {name!r}"):
+                factors.append(_json_factor(content[name], content["rank"]))
+        sizes = content["sizes"]
+        scheme = _read_scheme(*factors, sizes and tuple(sizes), content["ring"], content["c"])
+        return scheme, content["provenance"]
+
+
+def _json_factor(rows, rank) -> np.ndarray:
+    factor = np.empty((len(rows), rank), object)
+    for x, row in enumerate(rows):
+        if len(row) != rank:
+            raise SchemeFileError(f"row {x} has {len(row)} entries; expected the rank, {rank}")
+        for r, entry in enumerate(row):
+            if type(entry) is str and re.fullmatch(r"-?\d{1,1000}/\d{1,1000}", entry):
+                entry = Fraction(entry)
+            elif type(entry) is not int:
+                raise SchemeFileError(
+                    f"entry {entry!r}; expected an integer or a string like '1/2'"
+                )
+            factor[x, r] = entry
+    return factor
+
+
+def _once(pairs) -> dict:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise SchemeFileError("a field occurs twice")
+    return result
+
+
+def _not_a_number(name):
+    raise SchemeFileError(f"the constant {name}; expected exact numbers")
+
+
+# Plain text: see `algorithms.to_text` for the grammar.
+
+
+def save_text(path, scheme: Scheme, c: str = "transposed") -> None:
+    """Saves one product per line, `(a11+a22)*(b11+b22)*(c11+c22)`, below a line that says the rest.
+
+    Other programs that read this format skip that line, or want it deleted.
+    """
+    write_atomically(path, to_text(scheme, c).encode())
+
+
+def load_text(path, ring: str | None = None, c: str | None = None, check: bool = True) -> Scheme:
+    """Loads a text file of one product per line, the format of the flip-graph community.
+
+    Args:
+      path: the file.
+      ring: needed when the file does not say.
+      c: needed when the file does not say: "transposed", where the line is a term of trace(A B C)
+        and c12 stands for entry (2, 1) of A B, as in the published flip-graph solutions, or "plain".
+      check: refuse a scheme that is not right. Such files carry no checksum, so that only this
+        tells a damaged one.
+
+    Raises:
+      SchemeFileError: what is wrong with the file, and in which line.
+      OSError: the file cannot be opened.
+    """
+    data = Path(path).read_bytes()
+    with _explained(path):
+        text = data.decode("ascii")
+        said = text_header(text)
+        ring = _agreed("ring", said and said["ring"], ring)
+        c = _convention(_agreed("c", said and said["c"], c))
+        scheme = from_text(text, ring, c, said and said["sizes"], said and said["shape"])
+        if said and to_text(scheme, c).split("\n")[0] != said["line"]:
+            raise SchemeFileError("the products do not match the checksum in the first line")
+        if check and not said and not (report := verify(scheme)):
+            raise SchemeFileError(f"{scheme!r} is not right with c={c!r}: {report}")
+        return scheme
+
+
+# The pickles inside object arrays. `pickletools.genops` only splits a pickle into its instructions;
+# the few that NumPy writes for an object array of numeric arrays are carried out below, on inert
+# stand-ins. No import, no call and no attribute of anything real can come out of it.
+
+
+@dataclasses.dataclass
+class _Inert:
+    kind: str  # "ndarray", "dtype", "reconstruct", "encode", "mark"
+    state: object = None
+
+
+_NAMES = {
+    "numpy.core.multiarray _reconstruct": "reconstruct",
+    "numpy._core.multiarray _reconstruct": "reconstruct",
+    "numpy ndarray": "ndarray",
+    "numpy dtype": "dtype",
+    "_codecs encode": "encode",
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"} | {
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
+}  # fmt: skip
+
+
+def _unpickle(data: bytes) -> list[np.ndarray]:
+    """The three arrays of a pickled object array of shape (3,), or SchemeFileError."""
+    stack, memo = [], {}
+    for opcode, argument, _ in pickletools.genops(data):
+        name = opcode.name
+        if name in ("PROTO", "FRAME"):
+            continue
+        if name == "STOP":
+            break
+        if name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _LITERALS:
+            stack.append(argument)
+        elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            if name == "STACK_GLOBAL":
+                attribute, module = stack.pop(), stack.pop()
+                argument = f"{module} {attribute}"
+            if argument not in _NAMES:
+                raise SchemeFileError(
+                    f"a pickle that asks for {argument!r}; only numeric arrays are read"
+                )
+            stack.append(_Inert(_NAMES[argument]))
+        elif name == "MARK":
+            stack.append(_Inert("mark"))
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            stack[-int(name[-1]) :] = [tuple(stack[-int(name[-1]) :])]
+        elif name in ("TUPLE", "APPENDS"):
+            mark = max(x for x, e in enumerate(stack) if isinstance(e, _Inert) and e.kind == "mark")
+            items = stack[mark + 1 :]
+            del stack[mark:]
+            if name == "TUPLE":
+                stack.append(tuple(items))
+            else:
+                stack[-1].extend(items)
+        elif name == "APPEND":
+            item = stack.pop()
+            stack[-1].append(item)
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            stack.append(_reduced(stack.pop(), arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            stack[-1].state = (stack[-1].state, state)
+        else:
+            raise SchemeFileError(
+                f"a pickle with the instruction {name}; only numeric arrays are read"
+            )
+    _, (_, shape, dtype, _, items) = stack.pop().state
+    if shape != (3,) or _dtype(dtype) != object or len(items) != 3:
+        raise SchemeFileError(f"an object array of shape {shape}; expected three numeric arrays")
+    return [_numeric_array(item) for item in items]
+
+
+def _reduced(function, arguments):
+    if function.kind == "reconstruct":
+        return _Inert("ndarray")
+    if function.kind == "dtype":
+        return _Inert("dtype", arguments[0])
+    if function.kind == "encode" and arguments[1] == "latin1":
+        return arguments[0].encode("latin1")  # how protocol 2 spells bytes
+    raise SchemeFileError("a pickle that calls something; only numeric arrays are read")
+
+
+def _dtype(inert: _Inert) -> np.dtype:
+    spelling, (_, order, *_) = inert.state
+    if not re.fullmatch(r"b1|[iu][1248]|f[248]|O8|O4", spelling) or order not in (
+        "<",
+        ">",
+        "|",
+        "=",
+    ):
+        raise SchemeFileError(f"dtype {spelling!r}; only numeric arrays are read")
+    return np.dtype(object if spelling[0] == "O" else order + spelling)
+
+
+def _numeric_array(inert: _Inert) -> np.ndarray:
+    _, (_, shape, dtype, fortran, data) = inert.state
+    if not isinstance(data, bytes) or not all(type(side) is int and side >= 0 for side in shape):
+        raise SchemeFileError("an object array of something else than numeric arrays")
+    return _array(data, shape, _dtype(dtype), fortran)
