@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 import re
 import zlib
 from fractions import Fraction
@@ -28,7 +29,11 @@ Form = dict[int, int | Fraction]  # a linear form: coefficient by number of the 
 
 
 def _columns(factor: np.ndarray) -> list[Form]:
-    return [{x: e for x, e in enumerate(column) if e} for column in factor.T.tolist()]
+    return [{x: _plain(e) for x, e in enumerate(column) if e} for column in factor.T.tolist()]
+
+
+def _plain(value: int | Fraction) -> int | Fraction:
+    return value.numerator if value.denominator == 1 else value
 
 
 def _forms(scheme: Scheme) -> tuple[list[Form], list[Form], list[Form]]:
@@ -39,11 +44,12 @@ def _forms(scheme: Scheme) -> tuple[list[Form], list[Form], list[Form]]:
 def _pair(x: int, cx, y: int, cy, p: int):
     """The pair `cx X + cy Y` as g (a X + b Y): a key that equal pairs share, and the multiplier g."""
     if p:
-        return (x, y, 1, cy * pow(int(cx), -1, p) % p), cx
+        return (x, y, 1, cy * pow(cx, -1, p) % p), cx
+    if isinstance(cx, int) and isinstance(cy, int):
+        g = math.gcd(cx, cy) if cx > 0 else -math.gcd(cx, cy)
+        return (x, y, cx // g, cy // g), g
     ratio = Fraction(cy) / Fraction(cx)
-    a, b = ratio.denominator, ratio.numerator
-    g = Fraction(cx) / a
-    return (x, y, a, b), g.numerator if g.denominator == 1 else g
+    return (x, y, ratio.denominator, ratio.numerator), _plain(Fraction(cx) / ratio.denominator)
 
 
 def shared_sums(forms: list[Form], inputs: int, ring: str) -> tuple[list[Form], list[Form]]:

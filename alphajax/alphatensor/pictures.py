@@ -12,8 +12,8 @@ import io
 import numpy as np
 
 from alphajax.alphatensor.algorithms import entry_names
-from alphajax.alphatensor.schemes import Scheme, characteristic
 from alphajax.alphatensor.scheme_files import write_atomically
+from alphajax.alphatensor.schemes import Scheme, characteristic
 
 POSITIVE, NEGATIVE, EMPTY, LINE, INK = "#7a1fa2", "#12876f", "#f7f6f9", "#ffffff", "#2b2733"
 
@@ -64,6 +64,12 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
         ticks = [r for r in range(scheme.rank) if (r + 1) % step == 0]
         axes.set_xticks(ticks, [r + 1 for r in ticks], fontsize=min(8, 30 * cell * step))
     axes.set_xlabel("product", fontsize=9, color=INK)
+    if characteristic(scheme.ring) != 2:
+        for x, align, text, colour in (
+            (0.49, "right", "■ +", POSITIVE),
+            (0.51, "left", "■ −", NEGATIVE),
+        ):
+            figure.text(x, 0.15 / height, text, ha=align, va="center", fontsize=9, color=colour)
     figure.text(0.5, 1 - 0.3 / height, title or _title(scheme), ha="center", va="center",
                 fontsize=11, color=INK)  # fmt: skip
     data = io.BytesIO()
