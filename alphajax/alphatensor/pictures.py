@@ -93,23 +93,23 @@ def _signed(factor: np.ndarray, ring: str) -> np.ndarray:
 def _grid(axes, values: np.ndarray, cell: float) -> None:
     from matplotlib.colors import to_rgb
 
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#d5d1dc")
+    if values.size == 0:
+        return
     largest = np.abs(values).max(initial=1.0)
     # From a third of the colour upwards: the smallest entry must still be seen to be one.
     strength = np.where(values == 0, 0, 0.35 + 0.65 * np.abs(values) / largest)[..., None]
     colour = np.where(values[..., None] > 0, to_rgb(POSITIVE), to_rgb(NEGATIVE))
     axes.imshow(strength * colour + (1 - strength) * np.array(to_rgb(EMPTY)), aspect="auto",
                 interpolation="nearest")  # fmt: skip
-    if values.shape[1] == 0:
-        return
-    # Lines between the cells, by a minor grid.
-    axes.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
-    axes.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
-    axes.grid(which="minor", color=LINE, linewidth=min(1.5, 6 * cell))
     axes.tick_params(which="both", length=0, colors=INK)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color("#d5d1dc")
+    if cell >= 0.05:  # lines between the cells, by a minor grid
+        axes.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
+        axes.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
+        axes.grid(which="minor", color=LINE, linewidth=min(1.5, 6 * cell))
     if cell >= 0.2:
         for x, r in np.argwhere((np.abs(values) != 1) & (values != 0)):
             axes.text(r, x, f"{values[x, r]:g}", ha="center", va="center", fontsize=26 * cell,

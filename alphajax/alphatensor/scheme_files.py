@@ -160,39 +160,38 @@ def save_npz(
     otherwise an object array of the three. Over Q entries are float64, and a fraction that float64
     cannot hold exactly is refused (use JSON). A sequence of schemes of one square size and one rank
     becomes the key "factorizations" of shape (N, R, 3, S), the layout of the release's 14,236
-    schemes. A mapping names the keys itself: "n,m,p", "n,m,p name", or any name for other targets.
-    Ring and convention of C go into the comment of the zip file, which other readers ignore.
+    schemes. A mapping names the keys itself: "n,m,p", "n,m,p name", or any name for other targets,
+    of which a single one gets the key "tensor". Ring and convention of C go into the comment of the
+    zip file, which other readers ignore.
 
     Raises:
       ValueError: schemes over different rings, entries or keys that the layout cannot hold.
       OSError: the file cannot be written.
     """
     if isinstance(schemes, Scheme):
-        schemes = [schemes]
-    if not isinstance(schemes, Mapping):
-        schemes = {_key(schemes, scheme, x): scheme for x, scheme in enumerate(schemes)}
-    rings = {scheme.ring for scheme in schemes.values()}
+        schemes = [schemes] if schemes.sizes else {"tensor": schemes}
+    listed = schemes.values() if isinstance(schemes, Mapping) else schemes
+    rings = {scheme.ring for scheme in listed}
     if len(rings) != 1:
         raise ValueError(
-            f"{len(schemes)} schemes over the rings {sorted(rings)}; expected one ring"
+            f"schemes over the rings {sorted(rings)}; expected one or more over one ring"
         )
-    arrays, stack = {}, []
+    if isinstance(schemes, Mapping):
+        arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
+    elif len({scheme.sizes for scheme in schemes} - {None}) == len(schemes):
+        schemes = {",".join(map(str, scheme.sizes)): scheme for scheme in schemes}
+        arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
+    elif _can_be_stacked(schemes):
+        stack = np.stack([_npz_array(scheme, c) for scheme in schemes])
+        arrays, schemes = {"factorizations": stack.transpose(0, 3, 1, 2)}, {}
+    else:
+        raise ValueError(
+            f"no keys for {schemes}; expected different sizes, or one square size and one rank. "
+            "Give a dictionary with keys such as 'n,m,p name'"
+        )
     for key, scheme in schemes.items():
-        sizes = _key_sizes(key)
-        if re.search(r"[/\\\0\n]", key) or not key or sizes != scheme.sizes:
-            raise ValueError(
-                f"key {key!r} for {scheme!r}; expected 'n,m,p', 'n,m,p name' or a plain name"
-            )
-        factors = [_numeric(f, scheme.ring) for f in (scheme.u, scheme.v, _written_w(scheme, c))]
-        if key.startswith("factorizations["):
-            stack.append(np.stack(factors).transpose(2, 0, 1))
-        elif len({factor.shape for factor in factors}) == 1:
-            arrays[key] = np.stack(factors)
-        else:
-            arrays[key] = np.empty(3, object)
-            arrays[key][:] = factors
-    if stack:
-        arrays["factorizations"] = np.stack(stack)
+        if not key or re.search(r"[/\\\0\n]", key) or _key_sizes(key) != scheme.sizes:
+            raise ValueError(f"key {key!r} for {scheme}; expected 'n,m,p', 'n,m,p name' or a name")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.comment = _comment(arrays, rings.pop(), c).encode()
@@ -205,15 +204,19 @@ def save_npz(
     write_atomically(path, buffer.getvalue())
 
 
-def _key(schemes, scheme: Scheme, x: int) -> str:
-    if sum(other.sizes == scheme.sizes for other in schemes) == 1 and scheme.sizes:
-        return ",".join(map(str, scheme.sizes))
-    n = (scheme.sizes or [None])[0]
-    if n and all(other.sizes == (n, n, n) and other.rank == scheme.rank for other in schemes):
-        return f"factorizations[{x}]"
-    raise ValueError(
-        f"no key for {scheme!r} beside the others; give a dictionary with keys such as 'n,m,p name'"
-    )
+def _can_be_stacked(schemes: Sequence[Scheme]) -> bool:
+    kinds = {(scheme.sizes, scheme.rank) for scheme in schemes}
+    return len(kinds) == 1 and len(set(schemes[0].sizes or range(2))) == 1
+
+
+def _npz_array(scheme: Scheme, c: str) -> np.ndarray:
+    """(3, S, R), or an object array of the three factors when their shapes differ."""
+    factors = [_numeric(f, scheme.ring) for f in (scheme.u, scheme.v, _written_w(scheme, c))]
+    if len({factor.shape for factor in factors}) == 1:
+        return np.stack(factors)
+    array = np.empty(3, object)
+    array[:] = factors
+    return array
 
 
 def _key_sizes(key: str):
@@ -415,18 +418,17 @@ def load_json(path) -> tuple[Scheme, dict]:
 
 
 def _json_factor(rows, rank) -> np.ndarray:
-    factor = np.empty((len(rows), rank), object)
     for x, row in enumerate(rows):
-        if len(row) != rank:
-            raise SchemeFileError(f"row {x} has {len(row)} entries; expected the rank, {rank}")
-        for r, entry in enumerate(row):
-            if type(entry) is str and re.fullmatch(r"-?\d{1,1000}/\d{1,1000}", entry):
-                entry = Fraction(entry)
-            elif type(entry) is not int:
-                raise SchemeFileError(
-                    f"entry {entry!r}; expected an integer or a string like '1/2'"
-                )
-            factor[x, r] = entry
+        if not isinstance(row, list) or len(row) != rank:
+            raise SchemeFileError(f"row {x} is not a list as long as the rank, {rank!r}")
+    factor = np.empty((len(rows), rank), object)
+    for (x, r), _ in np.ndenumerate(factor):
+        entry = rows[x][r]
+        if type(entry) is str and re.fullmatch(r"-?\d{1,1000}/\d{1,1000}", entry):
+            entry = Fraction(entry)
+        elif type(entry) is not int:
+            raise SchemeFileError(f"entry {entry!r}; expected an integer or a string like '1/2'")
+        factor[x, r] = entry
     return factor
 
 
@@ -538,7 +540,11 @@ def _unpickle(data: bytes) -> list[np.ndarray]:
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             stack[-int(name[-1]) :] = [tuple(stack[-int(name[-1]) :])]
         elif name in ("TUPLE", "APPENDS"):
-            mark = max(x for x, e in enumerate(stack) if isinstance(e, _Inert) and e.kind == "mark")
+            mark = (
+                len(stack) - 1
+            )  # from the top: what is passed over is taken off, so it stays linear
+            while not (isinstance(stack[mark], _Inert) and stack[mark].kind == "mark"):
+                mark -= 1
             items = stack[mark + 1 :]
             del stack[mark:]
             if name == "TUPLE":

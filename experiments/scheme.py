@@ -1,0 +1,198 @@
+"""What can be done with a scheme in a file: verify, show, convert, count, lift, bench.
+
+    python experiments/scheme.py verify best/scheme.npz
+    python experiments/scheme.py show best/scheme.npz --form latex
+    python experiments/scheme.py convert factorizations_f2.npz all.json --ring Z2 --c transposed
+
+A file is a `.npz` in DeepMind's layout, a `.json`, or a `.txt` or `.exp` with one product per line.
+The exit code is 0 when all is well, 1 when a scheme is not right (or does not lift), and 2 when the
+file or the options are bad.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from alphajax.alphatensor import algorithms, scheme_files, schemes
+
+Form = Literal["readable", "latex", "text", "numpy", "jax", "c", "picture"]
+Convention = Literal["transposed", "plain"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a file may leave unsaid, and which of its schemes is meant."""
+
+    ring: str | None = None
+    """Z, Q, or Zp such as Z2. Only where the file does not say."""
+    c: Convention | None = None
+    """How the entries of C are numbered. Only where the file does not say; DeepMind's: transposed."""
+    key: str | None = None
+    """One scheme of a file with many, such as 4,4,4. All of them otherwise."""
+
+
+# Paths are positional, in the order of the parameters; the rest are options without a prefix.
+File = Annotated[
+    Path,
+    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file."),
+    tyro.conf.Positional,
+]
+Out = Annotated[Path, tyro.conf.arg(metavar="OUT", help="The new file."), tyro.conf.Positional]
+Options = Annotated[Said, tyro.conf.arg(name="")]
+
+
+def _load(file: Path, said: Said, check: bool = True) -> dict[str, schemes.Scheme]:
+    found = scheme_files.load(file, said.ring, said.c, check)
+    if said.key is None:
+        return found
+    if said.key not in found:
+        raise ValueError(f"{file} has no key {said.key!r}; it has {', '.join(found)}")
+    return {said.key: found[said.key]}
+
+
+def _one(file: Path, said: Said) -> schemes.Scheme:
+    found = _load(file, said)
+    if len(found) != 1:
+        raise ValueError(f"{file} has {len(found)} schemes; choose one with --key")
+    return next(iter(found.values()))
+
+
+def verify(file: File, said: Options, target: str | None = None) -> int:
+    """Check exactly that each scheme reproduces its whole tensor.
+
+    Args:
+        target: For other targets than matrix multiplication: skew:N, cyclic:N, or an integer .npy file.
+    """
+    wrong = 0
+    for key, scheme in _load(file, said, check=False).items():
+        report = schemes.verify(scheme, _target(target))
+        wrong += not report
+        print(f"{key}: {scheme}: {report}")
+    return 1 if wrong else 0
+
+
+def _target(name: str | None) -> np.ndarray | None:
+    if name is None:
+        return None
+    kind, _, n = name.partition(":")
+    builders = {"skew": schemes.skew_tensor, "cyclic": schemes.cyclic_tensor}
+    if kind in builders and n.isdecimal() and int(n) <= 100:
+        return builders[kind](int(n))
+    try:
+        return np.load(name, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{name}: not an array of numbers: {error}") from error
+
+
+def show(file: File, said: Options, form: Form = "readable", out: Path | None = None) -> int:
+    """Print or draw a scheme.
+
+    Args:
+        form: As an algorithm, in LaTeX, one product per line, as a NumPy, JAX or C function, or drawn.
+        out: Where to write it; the screen otherwise. A picture needs it.
+    """
+    write = {
+        "readable": algorithms.readable,
+        "latex": algorithms.latex,
+        "text": algorithms.to_text,
+        "numpy": algorithms.numpy_source,
+        "jax": algorithms.jax_source,
+        "c": algorithms.c_source,
+    }
+    if form == "picture":
+        if out is None:
+            raise ValueError("a picture needs a file: --out scheme.png")
+        from alphajax.alphatensor import pictures
+
+        pictures.draw(_one(file, said), out)
+        print(out)
+    elif out is not None:
+        scheme_files.write_atomically(out, write[form](_one(file, said)).encode())
+        print(out)
+    else:
+        for scheme in _load(file, said).values():
+            print(write[form](scheme))
+    return 0
+
+
+def convert(
+    file: File,
+    out: Out,
+    said: Options,
+    to_ring: str | None = None,
+    to_c: Convention = "transposed",
+) -> int:
+    """Write a file in another format, by its suffix; only a .npz holds more than one scheme.
+
+    Args:
+        to_ring: Read the entries over another ring: Z as Zp, Z as Q, Q as Z or Zp where possible.
+        to_c: How the new file numbers the entries of C.
+    """
+    found = _load(file, said)
+    if to_ring is not None:
+        found = {key: schemes.over(scheme, to_ring) for key, scheme in found.items()}
+    if len(found) == 1:
+        scheme_files.save(out, next(iter(found.values())), to_c)
+    elif out.suffix.lower() == ".npz":
+        keyed = all(not key.startswith("factorizations[") for key in found)
+        scheme_files.save_npz(out, found if keyed else list(found.values()), to_c)
+    else:
+        raise ValueError(f"{file} has {len(found)} schemes; choose one with --key")
+    print(out)
+    return 0
+
+
+def count(file: File, said: Options) -> int:
+    """Count the operations of one level, and give the exponent that repeated use would have.
+
+    Additions are counted with every sum computed by itself, and shared by greedy pairs.
+    """
+    print(f"{'key':<24}{'rank':>6}{'additions':>11}{'shared':>8}{'scalings':>10}{'exponent':>10}")
+    for key, scheme in _load(file, said).items():
+        counts = algorithms.count(scheme)
+        volume = math.prod(scheme.sizes or (1,))
+        exponent = f"{3 * math.log(scheme.rank) / math.log(volume):.4f}" if volume > 1 else "-"
+        print(
+            f"{key:<24}{counts.multiplications:>6}{counts.additions:>11}"
+            f"{counts.additions_shared:>8}{counts.scalings:>10}{exponent:>10}"
+        )
+    return 0
+
+
+def lift(file: File, out: Out, said: Options) -> int:
+    """Lift a scheme over Z2 to the integers (or fractions), and save it."""
+    from alphajax.alphatensor import lifting
+
+    try:
+        lifted = lifting.lift(_one(file, said))
+    except lifting.LiftError as error:
+        print(f"does not lift by this route: {error}", file=sys.stderr)
+        return 1
+    scheme_files.save(out, lifted)
+    print(f"{out}: {lifted}: {schemes.verify(lifted)}")
+    return 0
+
+
+COMMANDS = {"verify": verify, "show": show, "convert": convert, "count": count, "lift": lift}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="scheme.py", description=__doc__, args=arguments
+        )
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

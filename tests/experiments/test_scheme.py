@@ -1,0 +1,140 @@
+"""The command line: what it prints, and exit codes that a script can use."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alphajax.alphatensor.scheme_files import load, save, save_npz
+from alphajax.alphatensor.schemes import Scheme, identical, naive, over, strassen, verify
+
+pytest.importorskip("tyro")
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "scheme.py"
+
+
+def loaded_script():
+    spec = importlib.util.spec_from_file_location("experiments_scheme", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+main = loaded_script().main
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path):
+    save(tmp_path / "strassen.npz", strassen())
+    save(tmp_path / "mod2.json", strassen("Z2"))
+    save_npz(tmp_path / "many.npz", [strassen(), naive(2, 3, 4)])
+    u = strassen().u.copy()
+    u[0, 0] = 2
+    save(tmp_path / "wrong.txt", Scheme(u, strassen().v, strassen().w, (2, 2, 2), "Z"))
+    (tmp_path / "broken.npz").write_bytes((tmp_path / "strassen.npz").read_bytes()[:-40])
+    (tmp_path / "foreign.exp").write_text("a11*b11*c11\n")
+    return tmp_path
+
+
+def run(files, *arguments):
+    return main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["verify", "strassen.npz"], 0, "right: every entry"),
+        (["verify", "many.npz"], 0, "2,3,4"),
+        (["verify", "wrong.txt"], 1, "wrong in 4 entries"),
+        (["verify", "broken.npz"], 2, "error: "),
+        (["verify", "none.npz"], 2, "No such file"),
+        (["verify", "many.npz", "--key", "9,9,9"], 2, "it has 2,2,2, 2,3,4"),
+        (["verify", "foreign.exp"], 2, "pass ring="),
+        (["verify", "foreign.exp", "--ring", "Z2", "--c", "plain"], 0, "ring Z2"),
+        (["verify", "strassen.npz", "--target", "skew:3"], 2, "shape"),
+        (["verify", "strassen.npz", "--target", "none.npy"], 2, "No such file"),
+        (["show", "strassen.npz"], 0, "m1  = (a11 + a22) (b11 + b22)"),
+        (["show", "many.npz", "--form", "latex"], 0, "\\begin{align*}"),
+        (["show", "strassen.npz", "--form", "text"], 0, "(a11+a22)*(b11+b22)*(c11+c22)"),
+        (["show", "strassen.npz", "--form", "numpy"], 0, "import numpy"),
+        (["show", "strassen.npz", "--form", "jax"], 0, "import jax.numpy"),
+        (["show", "strassen.npz", "--form", "c"], 0, "void matmul_2x2x2"),
+        (["show", "strassen.npz", "--form", "picture"], 2, "--out"),
+        (["count", "many.npz"], 0, "2.8074"),
+        (["convert", "many.npz", "out.json"], 2, "choose one with --key"),
+        (["convert", "mod2.json", "out.npz", "--to-ring", "Z"], 2, "lift it instead"),
+        (["convert", "strassen.npz", "out.pkl"], 2, "suffix"),
+        (["lift", "strassen.npz", "out.npz"], 2, "Z2"),
+    ],
+)
+def test_exit_codes_and_words(files, capsys, arguments, code, says):
+    assert run(files, *arguments) == code
+    printed = capsys.readouterr()
+    assert says in (printed.err if code == 2 else printed.out)
+    assert "Traceback" not in printed.err
+
+
+def test_bad_options_exit_with_2(files):
+    for arguments in ([], ["verify"], ["show", "strassen.npz", "--form", "sketch"], ["other"]):
+        with pytest.raises(SystemExit) as end:
+            run(files, *arguments)
+        assert end.value.code == 2
+
+
+def test_convert_round_trip(files):
+    assert run(files, "convert", "strassen.npz", "a.json", "--to-ring", "Q", "--to-c", "plain") == 0
+    assert run(files, "convert", "a.json", "b.txt", "--to-ring", "Z") == 0
+    assert run(files, "convert", "b.txt", "c.npz") == 0
+    assert identical(load(files / "c.npz")["2,2,2"], strassen())
+    assert run(files, "convert", "many.npz", "d.npz", "--to-ring", "Z2") == 0
+    assert identical(load(files / "d.npz")["2,3,4"], naive(2, 3, 4, "Z2"))
+
+
+def test_show_into_files(files):
+    assert run(files, "show", "strassen.npz", "--form", "c", "--out", str(files / "s.c")) == 0
+    assert (files / "s.c").read_text().startswith("#include")
+    pytest.importorskip("matplotlib")
+    assert (
+        run(files, "show", "strassen.npz", "--form", "picture", "--out", str(files / "s.png")) == 0
+    )
+    assert (files / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_targets(files):
+    save(files / "skew.json", Scheme([[1, -1]], [[0, 1], [1, 0]], [[1, 0], [0, 1]], None, "Z"))
+    assert run(files, "verify", "skew.json", "--target", "skew:2") == 0
+    tensor = np.zeros((1, 2, 2), int)
+    np.save(files / "target.npy", tensor)
+    assert run(files, "verify", "skew.json", "--target", str(files / "target.npy")) == 1
+    np.save(files / "target.npy", np.array({}, object))
+    assert run(files, "verify", "skew.json", "--target", str(files / "target.npy")) == 2
+    assert run(files, "verify", "skew.json") == 2
+
+
+def test_lift(files, capsys):
+    assert run(files, "lift", "mod2.json", "lifted.npz") == 0
+    (lifted,) = load(files / "lifted.npz").values()
+    assert verify(lifted) and identical(over(lifted, "Z2"), strassen("Z2"))
+    assert "right" in capsys.readouterr().out
+
+
+def test_a_scheme_that_does_not_lift_exits_with_1(files, monkeypatch, capsys):
+    from alphajax.alphatensor import lifting
+
+    def stuck(_):
+        raise lifting.LiftError("stuck at the first digit")
+
+    monkeypatch.setattr(lifting, "lift", stuck)
+    assert run(files, "lift", "mod2.json", "lifted.npz") == 1
+    assert "stuck at the first digit" in capsys.readouterr().err
+    assert not (files / "lifted.npz").exists()
+
+
+def test_it_runs_as_a_script(files):
+    command = [sys.executable, str(SCRIPT), "verify", str(files / "wrong.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "wrong in 4 entries" in done.stdout
