@@ -1,0 +1,293 @@
+"""AlphaTensor as one system: how games start, what is kept of them, and what a batch is made of.
+
+Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
+
+No decomposition of the target is ever given.  The move limit of a target starts at its naive rank and
+becomes one less than the best rank found so far: a game that could still end well with more moves
+would teach the search to be content with them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from alphajax import games, replay
+from alphajax.alphatensor import bases, demonstrations
+from alphajax.alphatensor.bases import Basis
+from alphajax.alphatensor.game import Observation, State, TensorGame
+from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.search import SearchConfig
+from alphajax.training import AXIS, TrainingConfig
+
+
+class Item(NamedTuple):
+    """A played position in the replay buffer."""
+
+    observation: Observation
+    actions: Int[Array, "K 3 S"]
+    weights: Float[Array, " K"]
+    value: Float[Array, ""]
+
+
+class Finished(NamedTuple):
+    """A game that reached zero, in the basis in which it was played."""
+
+    factors: Int[Array, "R 3 S"]
+    rank: Int[Array, ""]
+    dims: Int[Array, "3"]
+
+
+class Memory(NamedTuple):
+    """The best decomposition of each target in the canonical basis, and the best finished games.
+
+    `rank` is R + 1, one more than the naive rank of the largest target, while there is none.
+    """
+
+    rank: Int[Array, " targets"]
+    factors: Int[Array, "targets R 3 S"]
+    finished: replay.Replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Where the positions of a batch come from, and how games vary."""
+
+    demonstration_share: float = 0.5
+    """Of each batch, synthetic demonstrations."""
+    best_share: float = 0.05
+    """Of each batch, positions of the best finished games; the rest are played positions."""
+    demonstration_decay: int = 0
+    """Learner steps over which the demonstrations' loss weight falls linearly from 1 to
+    `demonstration_floor` (0: it stays 1)."""
+    demonstration_floor: float = 0.1
+    labels: int = 1
+    """Good next moves taught at each demonstrated position."""
+    order_free: bool = False
+    """True: the terms of a known game may be played in any order, and all of them are good."""
+    canonical_share: float = 0.16
+    """Chance that a game is played in the canonical basis, instead of a random one."""
+    basis_density: float = 0.1
+    """Off-diagonal density of the random triangular matrices."""
+    shared_basis: bool = True
+    """A = B = C where the target's dimensions are equal, as in the paper."""
+    pool: int = 1024
+    """Best finished games remembered."""
+    distribution: demonstrations.Distribution = demonstrations.Distribution()
+
+    def __post_init__(self):
+        for name in ("demonstration_share", "best_share", "canonical_share", "demonstration_floor"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: received {value}; expected 0..1")
+        if self.demonstration_share + self.best_share > 1:
+            raise ValueError(
+                "demonstration_share + best_share: received"
+                f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
+            )
+        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaTensor:
+    """The whole agent as one hashable configuration; a `System` for `alphajax.training`."""
+
+    game: TensorGame
+    network: NetworkConfig = NetworkConfig()
+    search: SearchConfig = SearchConfig()
+    training: TrainingConfig = TrainingConfig()
+    mix: MixConfig = MixConfig()
+    uniform: bool = False
+    """The control: candidates drawn uniformly, no network."""
+
+    @property
+    def policy(self):
+        policy = NetworkPolicy(game=self.game, config=self.network)
+        return UniformPolicy(game=self.game, token_entries=self.network.token_entries) if (
+            self.uniform
+        ) else policy
+
+    @property
+    def max_steps(self) -> int:
+        return self.game.max_moves
+
+    def init_memory(self, devices: int) -> Memory:
+        rank, side, count = self.game.max_moves, self.game.side, len(self.game.targets)
+        finished = Finished(
+            factors=jax.ShapeDtypeStruct((rank, 3, side), jnp.int8),
+            rank=jax.ShapeDtypeStruct((), jnp.int32),
+            dims=jax.ShapeDtypeStruct((3,), jnp.int8),
+        )
+        return Memory(
+            rank=jnp.full((count,), rank + 1, jnp.int32),
+            factors=jnp.zeros((count, rank, 3, side), jnp.int32),
+            finished=replay.empty(finished, self.mix.pool, devices),
+        )
+
+    def memory_spec(self):
+        return Memory(rank=P(), factors=P(), finished=P(AXIS))
+
+    def item(self) -> Item:
+        state = jax.eval_shape(self.game.init, jax.random.key(0))
+        k = self.search.candidates
+        return Item(
+            observation=jax.eval_shape(self.game.observe, state),
+            actions=jax.ShapeDtypeStruct((k, 3, self.game.side), jnp.int8),
+            weights=jax.ShapeDtypeStruct((k,), jnp.float32),
+            value=jax.ShapeDtypeStruct((), jnp.float32),
+        )
+
+    def limits(self, memory: Memory) -> Int[Array, " targets"]:
+        """Moves allowed on each target: naive rank, or one less than the best so far."""
+        naive = [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
+        return jnp.maximum(jnp.minimum(np.array(naive, np.int32), memory.rank - 1), 1)
+
+    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, tuple]:
+        """Games on targets drawn uniformly, each in a basis of its own (or the canonical one)."""
+        limits = self.limits(memory)
+
+        def one(key):
+            target_key, canonical_key, basis_key = jax.random.split(key, 3)
+            target = jax.random.randint(target_key, (), 0, len(self.game.targets))
+            state = self.game.start(target, limits[target])
+            basis = bases.identity(self.game.side)
+            if self.mix.canonical_share < 1:
+                changed = self._random_basis(basis_key, state.dims)
+                plain = jax.random.bernoulli(canonical_key, self.mix.canonical_share)
+                basis = jax.tree.map(lambda a, b: jnp.where(plain, a, b), basis, changed)
+                tensor = bases.change_tensor(state.residual, basis.matrices, self.game.ring)
+                # An entry too large for the residual's dtype: play this one in the canonical basis.
+                fits = jnp.all(jnp.abs(tensor) <= jnp.iinfo(self.game.dtype).max // 2)
+                basis = jax.tree.map(
+                    lambda a, b: jnp.where(fits, a, b), basis, bases.identity(self.game.side)
+                )
+                tensor = jnp.where(fits, tensor, state.residual).astype(self.game.dtype)
+                state = state._replace(residual=tensor)
+            return state, (target, basis)
+
+        return jax.vmap(one)(jax.random.split(key, count))
+
+    def _random_basis(self, key, dims) -> Basis:
+        mix, game = self.mix, self.game
+        equal = all(len(set(target.shape)) == 1 for target in game.targets)
+        shared = mix.shared_basis and equal
+        return bases.random_basis(key, game.ring, game.side, dims, mix.basis_density, shared)
+
+    def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
+        """Finished games into the memory, all positions into the replay with their observed return."""
+        target, basis = context
+        # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
+        solved = ~jnp.any(states.residual, axis=(1, 2, 3))
+        rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
+        factors = jnp.where(
+            played.mask[..., None, None], played.steps.action.factors, 0
+        )  # [B, R, 3, S]
+        for index in range(len(self.game.targets)):
+            ranks = jnp.where(target == index, rank, self.game.max_moves + 1)
+            best = jnp.argmin(ranks)
+            back = bases.change_factors(
+                factors[best], basis.inverses[best], self.game.ring
+            )
+            better = ranks[best] < memory.rank[index]
+            memory = memory._replace(
+                rank=memory.rank.at[index].min(ranks[best]),
+                factors=memory.factors.at[index].set(
+                    jnp.where(better, back, memory.factors[index])
+                ),
+            )
+        kept = Finished(factors=factors.astype(jnp.int8), rank=rank, dims=states.dims)
+        memory = memory._replace(finished=replay.write(memory.finished, kept, solved))
+        steps, value = played.steps, games.returns(played.rewards)
+        items = Item(
+            steps.observation, steps.search.actions.factors, steps.search.weights, value
+        )
+        flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
+        sums = {
+            "solved": jnp.sum(solved, dtype=jnp.int32),
+            "return": jnp.sum(value[:, 0]),
+            "root_value_error": jnp.sum(
+                jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
+            ),
+        }
+        return memory, flat, played.mask.reshape(-1), sums
+
+    def agree(self, memory: Memory):
+        """Every device takes the best decomposition that any of them has."""
+        ranks = jax.lax.all_gather(memory.rank, AXIS)  # [devices, targets]
+        winner = jnp.argmin(ranks, axis=0)
+        mine = (jax.lax.axis_index(AXIS) == winner)[:, None, None, None]
+        factors = jax.lax.psum(jnp.where(mine, memory.factors, 0), AXIS)
+        memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors)
+        return memory, {"best_rank": memory.rank, "limit": self.limits(memory)}
+
+    def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
+        """Demonstrations, the best finished games, and played positions, in fixed shares."""
+        mix = self.mix
+        synthetic = round(count * mix.demonstration_share)
+        best = round(count * mix.best_share)
+        keys = jax.random.split(key, 3)
+        weight = jnp.float32(1.0)
+        if mix.demonstration_decay:
+            progress = jnp.minimum(step / mix.demonstration_decay, 1.0)
+            weight = 1.0 - (1.0 - mix.demonstration_floor) * progress
+        parts = []
+        if synthetic:
+            parts.append(self._demonstrations(keys[0], memory, synthetic, weight))
+        if best:
+            parts.append(self._finished(keys[1], memory, best))
+        if count - synthetic - best:
+            parts.append(self._played(keys[2], buffer, count - synthetic - best))
+        if len({part.weights.shape[1] for part in parts}) > 1:
+            widest = max(part.weights.shape[1] for part in parts)
+            parts = [_widen(part, widest) for part in parts]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def _demonstrations(self, key, memory, count, weight) -> Batch:
+        game, mix = self.game, self.mix
+        target_key, key = jax.random.split(key)
+        target = jax.random.randint(target_key, (count,), 0, len(game.targets))
+        dims = jnp.asarray(np.array([target.shape for target in game.targets], np.int8))
+        found = demonstrations.synthetic(
+            key, self.limits(memory)[target], dims[target], game, mix.distribution, mix.labels,
+            mix.order_free,
+        )
+        weights = jnp.full((count,), weight, jnp.float32)
+        return Batch(*found, weights, weights)
+
+    def _finished(self, key, memory, count) -> Batch:
+        game, mix = self.game, self.mix
+        sample_key, key = jax.random.split(key)
+        kept = replay.sample(memory.finished, sample_key, count)
+        limit = jnp.max(self.limits(memory))
+
+        def one(key, kept):
+            return demonstrations.from_finished(
+                key, kept.factors, jnp.maximum(kept.rank, 1), jnp.maximum(limit, kept.rank),
+                kept.dims, game=game, labels=mix.labels, order_free=mix.order_free,
+            )
+
+        found = jax.vmap(one)(jax.random.split(key, count), kept)
+        there = jnp.broadcast_to(memory.finished.filled > 0, (count,)).astype(jnp.float32)
+        return Batch(*found, there, there)
+
+    def _played(self, key, buffer, count) -> Batch:
+        item = replay.sample(buffer, key, count)
+        there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
+        return Batch(item.observation, item.actions, item.weights, item.value, there, there)
+
+
+def _widen(part: Batch, labels: int) -> Batch:
+    """Pads the labelled moves with repeats of the first, at weight 0."""
+    more = labels - part.weights.shape[1]
+    return part._replace(
+        actions=jnp.concatenate(
+            [part.actions, jnp.repeat(part.actions[:, :1], more, axis=1)], axis=1
+        ),
+        weights=jnp.pad(part.weights, ((0, 0), (0, more))),
+    )

@@ -1,0 +1,134 @@
+"""TensorGame: decompose a tensor into as few rank-one terms as possible.
+
+The state is the residual S_t; S_0 is the target; the move (u, v, w) leads to
+`S_{t+1} = S_t - u (x) v (x) w`, over Z or Z_p.  Each move is paid -1.  The game ends when the residual
+is zero, or at the move limit, where what is left costs `-gamma(S)`, an upper bound on its rank
+(Fawzi et al., Nature 610:47, 2022, "TensorGame" and Methods).  So the return of a game is minus the
+rank of a decomposition that it shows how to complete.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from alphajax.alphatensor.moves import Move, Ring
+from alphajax.alphatensor.ranks import slice_rank_bound
+from alphajax.alphatensor.tensors import Target
+
+
+class State(NamedTuple):
+    """One game.  Small, because a search tree stores one for every node.
+
+    `past` holds the last T moves as factors (the newest first), zero where there were none.
+    """
+
+    residual: Int[Array, "S S S"]
+    past: Int[Array, "T 3 S"]
+    dims: Int[Array, "3"]
+    moves: Int[Array, ""]
+    limit: Int[Array, ""]
+
+
+class Observation(NamedTuple):
+    """What the policy sees: the residual, the last moves, true dimensions, and moves left."""
+
+    residual: Int[Array, "*#B S S S"]
+    past: Int[Array, "*#B T 3 S"]
+    dims: Int[Array, "*#B 3"]
+    remaining: Int[Array, "*#B"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorGame:
+    """The game on one target, or on several: then `init` draws one for each game.
+
+    Smaller targets are zero-padded to a common side S, and `State.dims` keeps their true size.
+    """
+
+    targets: tuple[Target, ...]
+    ring: Ring = Ring()
+    history: int = 7
+    """T, past moves that the policy sees (the paper: 7)."""
+    side: int | None = None
+    """S; by default the largest dimension of any target."""
+
+    def __post_init__(self):
+        if not self.targets:
+            raise ValueError("targets: received none; expected at least one")
+        need = max(max(target.shape) for target in self.targets)
+        if self.side is None:
+            object.__setattr__(self, "side", need)
+        elif self.side < need:
+            raise ValueError(f"side: received {self.side}; these targets need at least {need}")
+        if self.history < 0:
+            raise ValueError(f"history: received {self.history}; expected 0 or more")
+        for target in self.targets:
+            if self.ring.modulus and not (target.array % self.ring.modulus).any():
+                raise ValueError(f"target {target.name} is zero over {self.ring.name}")
+
+    @cached_property
+    def max_moves(self) -> int:
+        """The naive rank of the largest target: no game is ever longer."""
+        return max(target.naive_rank(self.ring.modulus) for target in self.targets)
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """int8 while no residual can leave it, else int16 (int32 for entries that need it)."""
+        if self.ring.modulus:
+            return np.dtype(np.int8)
+        start = max(int(np.abs(target.array).max()) for target in self.targets)
+        reach = start + self.max_moves * self.ring.bound**3
+        return np.dtype(np.int8 if reach < 2**7 else np.int16 if reach < 2**15 else np.int32)
+
+    @cached_property
+    def padded(self) -> np.ndarray:
+        """The targets, `[targets, S, S, S]`, reduced into the ring."""
+        out = np.zeros((len(self.targets), self.side, self.side, self.side), self.dtype)
+        for index, target in enumerate(self.targets):
+            i, j, k = target.shape
+            out[index, :i, :j, :k] = self.ring.reduce(target.array)
+        return out
+
+    def start(self, index: Int[Array, ""], limit: Int[Array, ""]) -> State:
+        """The first state on target number `index`, with at most `limit` moves."""
+        dims = np.array([target.shape for target in self.targets], np.int8)
+        return State(
+            residual=jnp.asarray(self.padded)[index],
+            past=jnp.zeros((self.history, 3, self.side), jnp.int8),
+            dims=jnp.asarray(dims)[index],
+            moves=jnp.int16(0),
+            limit=jnp.asarray(limit, jnp.int16),
+        )
+
+    def init(self, key: jax.Array) -> State:
+        """A target drawn uniformly, with its naive rank as the move limit.  `key` is consumed."""
+        index = jax.random.randint(key, (), 0, len(self.targets))
+        limits = [target.naive_rank(self.ring.modulus) for target in self.targets]
+        return self.start(index, jnp.asarray(limits)[index])
+
+    def step(self, state: State, action: Move) -> tuple[State, Float[Array, ""]]:
+        """Subtracts the move's term; reward -1, and -gamma(S) more at the limit."""
+        over = self.is_terminal(state)
+        u, v, w = (action.factors[mode].astype(jnp.int32) for mode in range(3))
+        term = u[:, None, None] * v[None, :, None] * w[None, None, :]
+        residual = self.ring.reduce(state.residual.astype(jnp.int32) - term).astype(self.dtype)
+        moves = state.moves + jnp.int16(1)
+        left = slice_rank_bound(residual, self.ring.modulus)
+        reward = -1.0 - jnp.where(moves >= state.limit, left, 0).astype(jnp.float32)
+        past = jnp.concatenate([action.factors[None].astype(jnp.int8), state.past])[: self.history]
+        after = State(residual, past, state.dims, moves, state.limit)
+        after = jax.tree.map(lambda old, new: jnp.where(over, old, new), state, after)
+        return after, jnp.where(over, 0.0, reward)
+
+    def observe(self, state: State) -> Observation:
+        """The state as the policy sees it; `remaining` is limit - moves."""
+        return Observation(state.residual, state.past, state.dims, state.limit - state.moves)
+
+    def is_terminal(self, state: State) -> Bool[Array, ""]:
+        """Residual zero, or no move left."""
+        return (state.moves >= state.limit) | ~jnp.any(state.residual)

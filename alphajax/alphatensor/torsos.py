@@ -1,0 +1,174 @@
+"""Torsos: what turns an observation into a memory that the policy head attends to.
+
+`AttentiveTorso` is the paper's (Fawzi et al., 2022, Methods and Extended Data Fig. 4): three S x S grids,
+one for each pair of modes, and blocks of *attentive modes*, each joining two grids that share an axis
+and attending along it.  `DenseTorso` is not in the paper: a small residual MLP, which on a CPU is many
+times cheaper, helped by *rank profiles* (`rank_profiles`), which say of each contraction of the
+residual what its matrix rank is.
+"""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from alphajax.alphatensor.game import Observation
+from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.ranks import matrix_rank
+
+
+def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """Multi-head scaled dot-product attention, `[..., Q, H, d]` on `[..., M, H, d]`; softmax in float32.
+
+    Leading axes broadcast, so that many queries can share one memory.
+    """
+    scores = jnp.einsum("...qhd,...mhd->...hqm", q, k) * (q.shape[-1] ** -0.5)
+    scores = scores.astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("...hqm,...mhd->...qhd", weights, v)
+
+
+class FeedForward(nn.Module):
+    """Pre-normalised residual two-layer perceptron."""
+
+    widening: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        width = x.shape[-1]
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        y = nn.Dense(self.widening * width, dtype=self.dtype)(y)
+        return x + nn.Dense(width, dtype=self.dtype)(nn.gelu(y))
+
+
+class SelfAttention(nn.Module):
+    """Pre-normalised residual self-attention over axis -2, then the feed-forward layer."""
+
+    heads: int
+    head_width: int
+    widening: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.LayerNorm(dtype=self.dtype)(x)
+        inner = self.heads * self.head_width
+        qkv = nn.Dense(3 * inner, use_bias=False, dtype=self.dtype)(y)
+        qkv = qkv.reshape(*y.shape[:-1], 3, self.heads, self.head_width)
+        y = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :])
+        x = x + nn.Dense(x.shape[-1], dtype=self.dtype)(y.reshape(*y.shape[:-2], inner))
+        return FeedForward(self.widening, self.dtype)(x)
+
+
+class AttentiveTorso(nn.Module):
+    """The paper's torso.  `[B]` observations -> memory `[B, 3 S S, width]`."""
+
+    ring: Ring
+    width: int
+    blocks: int
+    heads: int
+    head_width: int
+    widening: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, obs: Observation) -> Float[Array, "B M C"]:
+        side = obs.residual.shape[-1]
+        past = obs.past.astype(self.dtype)
+        ranked = jnp.einsum("btx,bty,btz->btxyz", past[:, :, 0], past[:, :, 1], past[:, :, 2])
+        tensors = jnp.concatenate([obs.residual[:, None].astype(self.dtype), ranked], axis=1)
+        scalars = jnp.stack([obs.remaining.astype(self.dtype) / 16.0], axis=-1)
+        scalars = nn.Dense(self.width, dtype=self.dtype, name="scalars")(scalars)
+        position = self.param("position", nn.initializers.normal(0.02), (3, side, side, self.width))
+        # Grid g is indexed by modes (g, g+1); the mode left over, times the tensors, is its features.
+        grids = []
+        for grid in range(3):
+            axes = [0, 2 + grid, 2 + (grid + 1) % 3, 2 + (grid + 2) % 3, 1]
+            x = jnp.transpose(tensors, axes).reshape(-1, side, side, side * tensors.shape[1])
+            x = nn.Dense(self.width, dtype=self.dtype, name=f"grid{grid}")(x)
+            grids.append(x + scalars[:, None, None] + position[grid].astype(self.dtype))
+        for block in range(self.blocks):
+            # Grids (0,1), (1,2), (2,0) share modes 1, 2, 0.
+            for first, second in ((0, 1), (1, 2), (2, 0)):
+                # Rows of the joined grid: the shared index; columns: both free indices.
+                joined = jnp.concatenate(
+                    [jnp.swapaxes(grids[first], 1, 2), grids[second]], axis=2
+                )
+                joined = SelfAttention(
+                    self.heads, self.head_width, self.widening, self.dtype,
+                    name=f"block{block}_modes{first}{second}",
+                )(joined)
+                grids[first] = jnp.swapaxes(joined[:, :, :side], 1, 2)
+                grids[second] = joined[:, :, side:]
+        memory = jnp.stack(grids, axis=1).reshape(-1, 3 * side * side, self.width)
+        return nn.LayerNorm(dtype=self.dtype, name="final")(memory)
+
+
+def probe_vectors(side: int, prime: int, weight: int) -> np.ndarray:
+    """All vectors over GF(prime) with 1..weight non-zero entries, up to scale: int32 `[V, S]`."""
+    vectors = []
+    for count in range(1, min(weight, side) + 1):
+        for places in itertools.combinations(range(side), count):
+            for values in itertools.product(range(1, prime), repeat=count - 1):
+                vector = np.zeros(side, np.int32)
+                vector[list(places)] = (1, *values)
+                vectors.append(vector)
+    return np.stack(vectors)
+
+
+def rank_profiles(
+    residual: Int[Array, "B S S S"], prime: int, weight: int
+) -> Int[Array, "B 3 V"]:
+    """Rank over GF(prime) of the residual contracted with each low-weight vector of each mode.
+
+    If S is a sum of few terms, contracting with a vector that is orthogonal to most of their
+    factors leaves a matrix of low rank: the profile nearly shows the factors.
+    """
+    side = residual.shape[-1]
+    vectors = probe_vectors(side, prime, weight)
+    modes = jnp.stack(
+        [residual, jnp.moveaxis(residual, 2, 1), jnp.moveaxis(residual, 3, 1)], axis=1
+    )
+    # In float32 the contraction is one matrix product, and exact below 2^24.
+    flat = (modes.astype(jnp.int32) % prime).astype(jnp.float32).reshape(-1, 3, side, side * side)
+    mixed = jnp.einsum(
+        "va,bmax->bmvx", vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
+    )
+    matrices = mixed.astype(jnp.int32).reshape(*mixed.shape[:-1], side, side)
+    return matrix_rank(matrices, prime)
+
+
+class DenseTorso(nn.Module):
+    """A residual MLP on the residual and its rank profiles -> memory `[B, 1, width]`."""
+
+    ring: Ring
+    width: int
+    blocks: int
+    widening: int
+    max_moves: int
+    profile_weight: int
+    """Largest weight of the vectors that rank profiles are taken of; 0 leaves them out."""
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, obs: Observation) -> Float[Array, "B 1 C"]:
+        batch, side = obs.residual.shape[0], obs.residual.shape[-1]
+        features = [obs.residual.reshape(batch, -1).astype(self.dtype)]
+        if self.profile_weight:
+            # Over Z a rank modulo 2 and one modulo 3 see different factors.
+            for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
+                ranks = rank_profiles(obs.residual, prime, self.profile_weight)
+                steps = ranks[..., None] > np.arange(side)
+                features.append(steps.reshape(batch, -1).astype(self.dtype))
+        left = jnp.clip(obs.remaining, 0, self.max_moves)
+        features.append(jax.nn.one_hot(left, self.max_moves + 1, dtype=self.dtype))
+        x = nn.Dense(self.width, dtype=self.dtype)(jnp.concatenate(features, axis=-1))
+        for _ in range(self.blocks):
+            x = FeedForward(self.widening, self.dtype)(x)
+        return nn.LayerNorm(dtype=self.dtype)(x)[:, None]
