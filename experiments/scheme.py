@@ -12,8 +12,11 @@ file or the options are bad.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -157,10 +160,10 @@ def count(file: File, said: Options) -> int:
     print(f"{'key':<24}{'rank':>6}{'additions':>11}{'shared':>8}{'scalings':>10}{'exponent':>10}")
     for key, scheme in _load(file, said).items():
         counts = algorithms.count(scheme)
-        volume = math.prod(scheme.sizes or (1,))
-        exponent = f"{3 * math.log(scheme.rank) / math.log(volume):.4f}" if volume > 1 else "-"
+        volume, rank = math.prod(scheme.sizes or (1,)), counts.multiplications
+        exponent = f"{3 * math.log(rank) / math.log(volume):.4f}" if volume > 1 and rank else "-"
         print(
-            f"{key:<24}{counts.multiplications:>6}{counts.additions:>11}"
+            f"{key:<24}{rank:>6}{counts.additions:>11}"
             f"{counts.additions_shared:>8}{counts.scalings:>10}{exponent:>10}"
         )
     return 0
@@ -180,7 +183,65 @@ def lift(file: File, out: Out, said: Options) -> int:
     return 0
 
 
-COMMANDS = {"verify": verify, "show": show, "convert": convert, "count": count, "lift": lift}
+def bench(
+    file: File,
+    said: Options,
+    size: int = 2048,
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    levels: int = 1,
+    repeats: int = 7,
+) -> int:
+    """Time a scheme against jnp.matmul on this device, taking turns; medians and quartiles.
+
+    Args:
+        size: Side of the square matrices.
+        dtype: Type of their entries.
+        levels: How many times the scheme is used inside itself.
+        repeats: Timed runs of each, after one to compile and one to warm up.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from alphajax.alphatensor.matmul import matmul
+
+    if min(size, levels, repeats) < 1:
+        raise ValueError(f"size {size}, levels {levels}, repeats {repeats}; expected 1 or more")
+    if dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    a, b = (jax.random.normal(jax.random.key(x), (size, size), dtype) for x in (0, 1))
+    found = _load(file, said)
+    ways = {"jnp.matmul": jax.jit(jnp.matmul)}
+    for key, scheme in found.items():
+        ways[key] = jax.jit(functools.partial(matmul, scheme, levels=levels))
+    for way in ways.values():
+        for _ in range(2):
+            jax.block_until_ready(way(a, b))
+    seconds = {key: [] for key in ways}
+    for _ in range(repeats):
+        for key, way in ways.items():
+            start = time.perf_counter()
+            jax.block_until_ready(way(a, b))
+            seconds[key].append(time.perf_counter() - start)
+    exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
+    device = jax.devices()[0]
+    print(f"{size} x {size} {dtype}, {levels} level(s), {repeats} repeats, {device.device_kind}")
+    print(f"{'':<24}{'median ms':>11}{'quartiles':>19}{'speed':>8}{'max error':>11}")
+    for key, way in ways.items():
+        low, median, high = np.percentile(seconds[key], (25, 50, 75)) * 1e3
+        speed = np.median(seconds["jnp.matmul"]) * 1e3 / median
+        error = np.abs(np.asarray(way(a, b), np.float64) - exact).max() / np.abs(exact).max()
+        print(f"{key:<24}{median:>11.2f}{low:>10.2f}..{high:<7.2f}{speed:>8.3f}{error:>11.1e}")
+    return 0
+
+
+COMMANDS = {
+    "verify": verify,
+    "show": show,
+    "convert": convert,
+    "count": count,
+    "lift": lift,
+    "bench": bench,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,6 +250,9 @@ def main(arguments: list[str] | None = None) -> int:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="scheme.py", description=__doc__, args=arguments
         )
+    except BrokenPipeError:  # piped into something like `head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

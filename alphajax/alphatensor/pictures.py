@@ -47,6 +47,7 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
     width, height = rank * cell + 1.3, rows * cell + 1.7
     figure = Figure(figsize=(max(width, 4.2), height), facecolor="white")
     canvas = FigureCanvasAgg(figure)
+    largest = max(np.abs(_signed(f, scheme.ring)).max(initial=1.0) for f in scheme.factors)
     left = (figure.get_figwidth() - rank * cell) / 2 + 0.15
     bottom = height - 0.6
     for letter, factor, names in zip("UVW", scheme.factors, entry_names(scheme), strict=True):
@@ -55,7 +56,7 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
             [left / figure.get_figwidth(), bottom / height, rank * cell / figure.get_figwidth(),
              len(factor) * cell / height]
         )  # fmt: skip
-        _grid(axes, _signed(factor, scheme.ring), cell)
+        _grid(axes, _signed(factor, scheme.ring), largest, cell)
         axes.set_ylabel(letter, rotation=0, fontsize=13, color=INK, labelpad=14, va="center")
         if cell >= 0.16:
             axes.set_yticks(range(len(factor)), names, fontsize=min(8, 30 * cell))
@@ -90,7 +91,7 @@ def _signed(factor: np.ndarray, ring: str) -> np.ndarray:
     return np.where(values > p / 2, values - p, values) if p > 2 else values
 
 
-def _grid(axes, values: np.ndarray, cell: float) -> None:
+def _grid(axes, values: np.ndarray, largest: float, cell: float) -> None:
     from matplotlib.colors import to_rgb
 
     axes.set_xticks([])
@@ -99,7 +100,6 @@ def _grid(axes, values: np.ndarray, cell: float) -> None:
         spine.set_color("#d5d1dc")
     if values.size == 0:
         return
-    largest = np.abs(values).max(initial=1.0)
     # From a third of the colour upwards: the smallest entry must still be seen to be one.
     strength = np.where(values == 0, 0, 0.35 + 0.65 * np.abs(values) / largest)[..., None]
     colour = np.where(values[..., None] > 0, to_rgb(POSITIVE), to_rgb(NEGATIVE))

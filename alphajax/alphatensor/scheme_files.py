@@ -281,7 +281,12 @@ def _members(data: bytes):
             with _explained(f"key {key!r}"):
                 if key in arrays or key == info.filename:
                     raise SchemeFileError("expected members NAME.npy, each once")
-                arrays[key] = _npy(file.read(info))  # read whole, so that the checksum is checked
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise SchemeFileError("compressed in another way than NumPy does")
+                with file.open(info) as member:
+                    # One more than it says, so that the end is met and the checksum checked; a
+                    # bounded read, so that no more is unpacked than the limit above allows.
+                    arrays[key] = _npy(member.read(info.file_size + 1))
         comment = file.comment.decode("ascii", "replace")
     match = re.match(r"alphajax schemes ring=(\S+) c=(\S+) ", comment)
     if not match:

@@ -134,6 +134,15 @@ def test_a_scheme_that_does_not_lift_exits_with_1(files, monkeypatch, capsys):
     assert not (files / "lifted.npz").exists()
 
 
+def test_bench(files, capsys):
+    pytest.importorskip("alphajax.alphatensor.matmul")
+    assert run(files, "bench", "strassen.npz", "--size", "64", "--repeats", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("jnp.matmul") and lines[3].startswith("2,2,2")
+    assert float(lines[3].split()[-1]) < 1e-5
+    assert run(files, "bench", "strassen.npz", "--size", "0") == 2
+
+
 def test_it_runs_as_a_script(files):
     command = [sys.executable, str(SCRIPT), "verify", str(files / "wrong.txt")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
