@@ -29,7 +29,17 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from alphajax.alphatensor.schemes import Scheme, Sizes, naive, strassen, verify
+from alphajax.alphatensor.schemes import (
+    Scheme,
+    Sizes,
+    cyclic,
+    naive,
+    permute,
+    project,
+    strassen,
+    transpose,
+    verify,
+)
 
 # Ranks of n <= m <= p <= 5, from the tables of Fawzi et al. (2022); a size with a 1 has rank n m p.
 _SAME = {
@@ -110,6 +120,10 @@ def plan(
     if not zeros and any(s < b for s, b in zip(sizes, base.sizes, strict=True)):
         raise ValueError(f"sizes {sizes} leave blocks of the base {base.sizes} empty; allow zeros")
     table = _lookup(known_ranks() if ranks is None else ranks, max(sizes))
+    return _best_division(tuple(sizes), base, table, limit, zeros)
+
+
+def _best_division(sizes, base, table, limit, zeros) -> Plan:
     best = None
     for fillings in _divisions(sizes, base.sizes, limit, zeros):
         products = _products(base, fillings)
@@ -121,7 +135,7 @@ def plan(
             chosen = [tuple(filling[i].tolist()) for filling, i in zip(fillings, at, strict=True)]
             needed = zip(*(p[i].tolist() for p, i in zip(products, at, strict=True)), strict=True)
             best = int(totals[at]), tuple(chosen), tuple(needed)
-    return Plan(tuple(sizes), best[0], base, best[1], best[2])
+    return Plan(sizes, best[0], base, best[1], best[2])
 
 
 def recombine(plan: Plan, schemes: Mapping[Sizes, Scheme] | Iterable[Scheme] = ()) -> Scheme:
@@ -151,7 +165,7 @@ def recombine(plan: Plan, schemes: Mapping[Sizes, Scheme] | Iterable[Scheme] = (
         inner = best.get(needed) or naive(*needed, ring)
         for mode in range(3):
             x, y = mode, (mode + 1) % 3  # u is over (n, m), v over (m, p), w over (p, n)
-            base = plan.base.factors[mode].reshape(*_pair(plan.base.sizes, mode), -1)[:, :, r]
+            base = plan.base.factors[mode][:, r].reshape(_pair(plan.base.sizes, mode))
             small = inner.factors[mode].reshape(needed[x], needed[y], inner.rank)
             large = np.zeros((dims[x], dims[y], inner.rank), small.dtype)
             for i, j in np.argwhere(base != 0):
@@ -181,7 +195,7 @@ def rank_table(
 
     Small sizes first; each takes the least of its published rank, of joining two smaller sizes
     along an edge, and of `plan` with every base in every order of its sizes, whose products take
-    their ranks from the table so far.
+    their ranks from the table so far. Projections of the bases count as bases.
 
     Args:
       bases: schemes for the first level. A rank has no structure: only schemes can be recombined.
@@ -192,8 +206,11 @@ def rank_table(
     Returns:
       {(n, m, p): rank}. Numbers that rest on the literature for `ranks`; for schemes, `build`.
     """
-    table = dict(known_ranks() if ranks is None else ranks)
-    plans = _plans(size, list(bases), table, limit)
+    bases = list(bases)
+    for base in bases:
+        _check((size,) * 3, base)
+    table = known_ranks() if ranks is None else ranks
+    plans = _plans(size, _with_projections(bases), table, limit)
     return {sizes: rank for sizes, (rank, _) in plans.items()}
 
 
@@ -202,8 +219,9 @@ def build(
 ) -> Scheme:
     """The best explicit scheme of a size from the schemes you hold, verified.
 
-    The schemes given, Strassen's and the naive ones are the only material: each serves as base of
-    the first level and for the products, recursively. So the rank can be above the published one.
+    The schemes given, Strassen's, the naive ones and projections of these to smaller sizes are the
+    only material: each serves as base of the first level and for the products, recursively. So the
+    rank can be above the published one.
 
     Args:
       sizes: (n, m, p).
@@ -219,29 +237,22 @@ def build(
     """
     sizes = tuple(sizes)
     bases = [strassen(ring), *schemes]
+    for base in bases:
+        _check(sizes, base)
+    bases = _with_projections(bases)
     held = _best_by_size(bases, ring)
-    distinct = {tuple(sorted(s)): scheme for s, scheme in held.items()}
-    ranks = {s: scheme.rank for s, scheme in distinct.items()}
-    plans = _plans(sizes, list(bases), ranks, limit)
-    made: dict[Sizes, Scheme] = dict(held)
+    bases = [base for base in bases if base.rank <= held[base.sizes].rank]
+    plans = _plans(sizes, bases, {s: scheme.rank for s, scheme in held.items()}, limit)
 
-    def make(size: Sizes) -> Scheme:
-        key = tuple(sorted(size))
-        if size not in made:
-            rank, chosen = plans[key]
-            if chosen is None:
-                result = naive(*key, ring)
-            else:
-                needed = {tuple(sorted(p)) for p in chosen.products if 0 not in p}
-                result = recombine(chosen, [make(p) for p in sorted(needed)])
-            made.update({s.sizes: s for s in orientations(result) if s.sizes not in made})
-        return made[size]
+    @functools.cache
+    def make(key: Sizes) -> Scheme:
+        rank, chosen = plans[key]
+        if chosen is not None:
+            needed = sorted({tuple(sorted(p)) for p in chosen.products if 0 not in p})
+            return recombine(chosen, [make(p) for p in needed])
+        return held[key] if key in held and held[key].rank <= rank else naive(*key, ring)
 
-    result = make(sizes)
-    report = verify(result)
-    if not report:
-        raise ValueError(f"the scheme for {sizes} is {report}; verify the schemes given")
-    return result
+    return permute(make(tuple(sorted(sizes))), sizes)
 
 
 def orientations(scheme: Scheme) -> list[Scheme]:
@@ -249,46 +260,56 @@ def orientations(scheme: Scheme) -> list[Scheme]:
 
     First the given one. All have the same rank; as bases they are different.
     """
-    _check((1, 1, 1), scheme)
-    n, m, p = scheme.sizes
-    u, v, w = scheme.factors
-    u_t, v_t, w_t = (_transposed(f, *_pair(scheme.sizes, k)) for k, f in enumerate((u, v, w)))
-    return [
-        Scheme(*factors, sizes, scheme.ring)
-        for factors, sizes in (
-            ((u, v, w), (n, m, p)),
-            ((v, w, u), (m, p, n)),
-            ((w, u, v), (p, n, m)),
-            ((v_t, u_t, w_t), (p, m, n)),
-            ((u_t, w_t, v_t), (m, n, p)),
-            ((w_t, v_t, u_t), (n, p, m)),
-        )
-    ]
+    turned = [scheme, cyclic(scheme), cyclic(cyclic(scheme))]
+    return turned + [transpose(each) for each in turned]
 
 
 # Dynamic programming over the sizes.
 
 
+def _with_projections(schemes: list[Scheme]) -> list[Scheme]:
+    """The schemes, and what is worth keeping of each without a row, an inner index or a column.
+
+    This is what empty blocks amount to. It is worth keeping when it has a lower rank than the
+    naive scheme and than what else there is of its size, in any order.
+    """
+    least: dict[Sizes, Scheme] = {}
+    for scheme in schemes:
+        least.setdefault(tuple(sorted(scheme.sizes)), scheme)
+    for scheme in schemes:
+        keeps = [
+            [range(s)] + [[x for x in range(s) if x != out] for out in range(s) if s > 2]
+            for s in scheme.sizes
+        ]
+        for keep in itertools.product(*keeps):
+            key = tuple(sorted(map(len, keep)))
+            bound = least[key].rank if key in least else key[0] * key[1] * key[2]
+            smaller = project(scheme, *keep)
+            if smaller.rank < bound:
+                least[key] = smaller
+    given = set(map(id, schemes))
+    return schemes + [scheme for scheme in least.values() if id(scheme) not in given]
+
+
 def _plans(size, bases: list[Scheme], ranks, limit: int) -> dict[Sizes, tuple[int, Plan | None]]:
     """{sizes: (rank, plan)} for all n <= m <= p up to an int or a triple; plan None: no base."""
     top = (size,) * 3 if isinstance(size, int) else tuple(sorted(size))
-    for base in bases:
-        _check(top, base)
     joins = orientations(naive(2, 1, 1, bases[0].ring if bases else "Z"))[:3]
-    oriented = joins + [turned for base in bases for turned in orientations(base)]
+    table = _lookup(ranks, max(top))
+    useful = [b for b in bases if max(b.sizes) > max(top) or b.rank <= table[b.sizes]]
+    oriented = joins + [turned for base in useful for turned in orientations(base)]
     sizes = [s for s in itertools.product(*(range(1, t + 1) for t in top)) if sorted(s) == list(s)]
-    known = {tuple(sorted(s)): rank for s, rank in ranks.items()}
     plans = {}
     for target in sorted(sizes, key=lambda s: (s[0] * s[1] * s[2], s)):
-        n, m, p = target
-        best = min(known.get(target, n * m * p), n * m * p), None
+        best = int(table[target]), None
         for base in oriented:
             if max(base.sizes) > 1 and all(b <= t for b, t in zip(base.sizes, target, strict=True)):
-                table = {s: rank for s, (rank, _) in plans.items()}
-                found = plan(target, base, table, limit, zeros=False)
+                found = _best_division(target, base, table, limit, zeros=False)
                 if found.rank < best[0]:
                     best = found.rank, found
         plans[target] = best
+        for order in set(itertools.permutations(target)):
+            table[order] = best[0]
     return plans
 
 
@@ -335,7 +356,7 @@ def _products(base: Scheme, fillings) -> list[np.ndarray]:
     rows, columns = [], []  # of the block sums, for each mode
     for mode in range(3):
         x, y = mode, (mode + 1) % 3
-        used = base.factors[mode].reshape(*_pair(base.sizes, mode), -1) != 0
+        used = base.factors[mode].reshape(*_pair(base.sizes, mode), base.rank) != 0
         used = used & live[x][:, None, None] & live[y][:, None]
         rows.append((fillings[x][:, :, None] * used.any(1)).max(1))
         columns.append((fillings[y][:, :, None] * used.any(0)).max(1))
@@ -361,13 +382,10 @@ def _check(sizes, base: Scheme) -> None:
         raise ValueError(f"sizes {sizes!r}; expected three positive integers (n, m, p)")
     if base.sizes is None:
         raise ValueError(f"{base!r} is no scheme of matrix multiplication: it has no sizes")
+    if not (report := verify(base)):
+        raise ValueError(f"{base!r} is {report}; expected right schemes to build on")
 
 
 def _pair(sizes: Sizes, mode: int) -> tuple[int, int]:
     """(rows, columns) of a factor as a matrix: u is n x m, v is m x p, w is p x n."""
     return sizes[mode], sizes[(mode + 1) % 3]
-
-
-def _transposed(factor: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    return factor.reshape(rows, columns, -1).swapaxes(0, 1).reshape(rows * columns, -1)
-
