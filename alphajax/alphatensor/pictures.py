@@ -12,8 +12,8 @@ import io
 import numpy as np
 
 from alphajax.alphatensor.algorithms import entry_names
-from alphajax.alphatensor.scheme_files import write_atomically
 from alphajax.alphatensor.schemes import Scheme, characteristic
+from alphajax.files import write_atomically
 
 POSITIVE, NEGATIVE, EMPTY, LINE, INK = "#7a1fa2", "#12876f", "#f7f6f9", "#ffffff", "#2b2733"
 

@@ -19,10 +19,8 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickletools
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -33,6 +31,7 @@ import numpy as np
 
 from alphajax.alphatensor.algorithms import from_text, text_header, to_text
 from alphajax.alphatensor.schemes import Scheme, characteristic, renumber_c, verify
+from alphajax.files import write_atomically
 
 LARGEST = 2**31  # bytes that the members of one .npz may unpack to, against decompression bombs
 
@@ -52,23 +51,6 @@ def _explained(path):
         raise SchemeFileError(
             f"{path}: not a readable scheme: {error or type(error).__name__}"
         ) from error
-
-
-def write_atomically(path, data: bytes) -> None:
-    """Writes a file that is whole or, if anything goes wrong, as it was before. OSError if it does."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes private files
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def save(path, scheme: Scheme, c: str = "transposed") -> None:

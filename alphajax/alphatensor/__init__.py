@@ -1,0 +1,1 @@
+"""AlphaTensor: matrix multiplication algorithms found by playing TensorGame."""
