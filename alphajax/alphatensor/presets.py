@@ -1,0 +1,211 @@
+"""Named configurations: what to look for (targets), with which network, at which scale.
+
+`make("strassen")` is the whole agent for 2 x 2 matrices over Z.  Any target goes with any network.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alphajax.alphatensor import tensors
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.demonstrations import Distribution
+from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.moves import Ring, parse_ring
+from alphajax.alphatensor.network import NetworkConfig
+from alphajax.alphatensor.tensors import Target
+from alphajax.search import SearchConfig
+from alphajax.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a name stands for.  `goal` only ends a run that has reached it; nothing else reads it."""
+
+    targets: tuple[str, ...]
+    ring: str = "Z"
+    bound: int = 1
+    network: str = "dense"
+    goal: int | None = None
+
+
+PAPER_SIZES = tuple(
+    f"{n},{m},{p}" for n in range(2, 6) for m in range(n, 6) for p in range(m, 6)
+)
+
+PRESETS: dict[str, Preset] = {
+    "strassen": Preset(("2,2,2",), goal=7),
+    "strassen-z2": Preset(("2,2,2",), "Z2", goal=7),
+    "2x2x3": Preset(("2,2,3",), goal=11),
+    "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11),
+    "2x3x3": Preset(("2,3,3",), goal=15),
+    "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15),
+    "3x3x3": Preset(("3,3,3",), goal=23),
+    "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23),
+    "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
+    "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
+}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    # Beyond the paper: an MLP on the residual and its rank profiles.
+    "dense": dict(
+        torso="dense", head="dense", width=128, blocks=2, widening=2, profile_weight=4,
+        policy_width=128, policy_layers=1, value_width=128, value_layers=1,
+    ),
+    # The paper's network at four widths.
+    "tiny": dict(
+        width=32, blocks=1, heads=2, head_width=16, widening=2, policy_width=32, policy_layers=1,
+        policy_heads=2, policy_head_width=16, policy_widening=2, value_width=64, value_layers=1,
+    ),
+    "small": dict(
+        width=64, blocks=2, heads=4, head_width=16, widening=4, policy_width=64, policy_layers=2,
+        policy_heads=4, policy_head_width=16, policy_widening=4, value_width=128, value_layers=2,
+    ),
+    "medium": dict(
+        width=128, blocks=4, heads=8, head_width=16, widening=4, policy_width=256,
+        policy_layers=2, policy_heads=8, policy_head_width=32, policy_widening=4,
+        value_width=256, value_layers=3,
+    ),
+    "paper": dict(),
+}  # fmt: skip
+
+
+def token_entries(ring: Ring, side: int, largest: int = 128) -> int:
+    """The longest token of at most `largest` values that divides a factor evenly."""
+    return max(d for d in range(1, side + 1) if side % d == 0 and ring.base**d <= largest)
+
+
+def make(
+    preset: str = "strassen",
+    *,
+    network: str | None = None,
+    target: Target | None = None,
+    ring: str | None = None,
+    untrained: bool = False,
+    uniform: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> AlphaTensor:
+    """The agent for a preset.
+
+    Args:
+      preset: a name in `PRESETS`.
+      network: a name in `NETWORKS`, instead of the preset's.
+      target: a tensor of one's own, instead of the preset's.
+      ring: "Z" or "Zp", instead of the preset's.
+      untrained: the control whose network never learns.
+      uniform: the control whose candidates are uniform.
+      overrides: values by dotted name, as `{"training.games": 128, "search.simulations": 64}`.
+
+    Raises:
+      ValueError: an unknown name, or a value that its configuration refuses.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset: received {preset!r}; expected one of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    network = network or chosen.network
+    if network not in NETWORKS:
+        raise ValueError(f"network: received {network!r}; expected one of {', '.join(NETWORKS)}")
+    targets = (target,) if target else tuple(tensors.parse(name) for name in chosen.targets)
+    arithmetic = parse_ring(ring, chosen.bound) if ring else parse_ring(chosen.ring, chosen.bound)
+    system = (_paper if network == "paper" else _laptop)(targets, arithmetic, network)
+    system = replace(system, training=replace(system.training, learn=not (untrained or uniform)))
+    system = replace(system, uniform=uniform)
+    for name, value in (overrides or {}).items():
+        system = override(system, name, value)
+    check(system)
+    return system
+
+
+def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor:
+    """Minutes on two cores; see the README for what each choice was measured to do."""
+    # An order-free player has no use for the past, and its state is that much smaller.
+    game = TensorGame(targets=targets, ring=ring, history=0)
+    assert game.side is not None
+    return AlphaTensor(
+        game=game,
+        network=NetworkConfig(
+            token_entries=token_entries(ring, game.side),
+            risk=0.0,
+            temperature=1.3,
+            signed_permutations=False,
+            **NETWORKS[network],
+        ),
+        search=SearchConfig(
+            algorithm="gumbel", simulations=32, candidates=16, considered=16,
+            max_depth=min(game.max_moves, 32), value_scale=0.2,
+        ),
+        training=TrainingConfig(
+            games=64, learner_steps=200, batch=128, warmup_steps=2000, learning_rate=1e-3,
+            clip=1.0, capacity=20_000, decay_step=1_000_000,
+        ),
+        mix=MixConfig(
+            demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
+            canonical_share=0.1, shared_basis=False, pool=256,
+            basis_density=0.5 if ring.modulus else 0.1,
+        ),
+    )  # fmt: skip
+
+
+def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor:
+    """The paper's scale: for accelerators, many of them."""
+    game = TensorGame(targets=targets, ring=ring, history=7)
+    assert game.side is not None
+    return AlphaTensor(
+        game=game,
+        network=NetworkConfig(
+            token_entries=token_entries(ring, game.side, 3125), dtype="bfloat16", **NETWORKS[network]
+        ),
+        search=SearchConfig(
+            algorithm="puct", simulations=800, candidates=32, max_depth=min(game.max_moves, 64)
+        ),
+        training=TrainingConfig(games=2048, learner_steps=1000, batch=2048, warmup_steps=10_000),
+        mix=MixConfig(
+            distribution=Distribution(min_density=0.2, max_density=0.2, share_of_twos=0.01)
+        ),
+    )
+
+
+def override(system: Any, name: str, value: Any) -> Any:
+    """`system` with the field of that dotted name replaced.
+
+    Raises:
+      ValueError: no such field, or a value of another type, or one that the configuration refuses.
+    """
+    first, _, rest = name.partition(".")
+    fields = getattr(system, "__dataclass_fields__", {})
+    if first not in fields:
+        raise ValueError(f"no setting {name!r}; here are: {', '.join(fields)}")
+    old = getattr(system, first)
+    if rest:
+        return replace(system, **{first: override(old, rest, value)})
+    if hasattr(old, "__dataclass_fields__") or isinstance(old, tuple):
+        raise ValueError(f"setting {name!r} is a group; name one of its fields")
+    kind = type(old)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if old is not None and value is not None and type(value) is not kind:
+        raise ValueError(f"{name}: received {value!r}; expected {kind.__name__}, as {old!r}")
+    return replace(system, **{first: value})
+
+
+def check(system: AlphaTensor) -> None:
+    """What no single configuration can see.
+
+    Raises:
+      ValueError: more candidates than there are distinct moves; a token that does not divide.
+    """
+    from alphajax.alphatensor.moves import Alphabet, distinct
+
+    game = system.game
+    assert game.side is not None
+    alphabet = Alphabet(game.ring, game.side, system.network.token_entries)
+    fewest = min(distinct(alphabet, target.shape) for target in game.targets)
+    if system.search.candidates > fewest:
+        raise ValueError(
+            f"search.candidates: received {system.search.candidates}; expected at most {fewest},"
+            " the number of distinct moves"
+        )
+    if not system.uniform and system.mix.labels > game.max_moves:
+        raise ValueError(
+            f"mix.labels: received {system.mix.labels}; expected at most {game.max_moves},"
+            " the naive rank"
+        )
