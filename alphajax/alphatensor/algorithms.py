@@ -340,7 +340,9 @@ def _read_product(line: str):
         raise ValueError(f"{line[:60]!r}; expected a product such as (a11+a22)*(b11+b22)*(c11+c22)")
     scale, *texts = match.groups()
     product = []
-    for letter, text in zip("abc", (x or y for x, y in zip(texts[::2], texts[1::2])), strict=True):
+    for letter, text in zip(
+        "abc", (x or y for x, y in zip(texts[::2], texts[1::2], strict=True)), strict=True
+    ):
         terms = []
         for sign, term in re.findall(r"([+-]?)([^+-]+)", text) if text != "0" else []:
             number, name, *index = re.fullmatch(_TERM, term).groups()

@@ -288,7 +288,7 @@ def _npy(data: bytes):
     read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
     shape, fortran, dtype = read(file)
     rest = data[file.tell() :]
-    if dtype == object:
+    if dtype.kind == "O":
         return _unpickle(rest)
     return _array(rest, shape, dtype, fortran)
 
@@ -303,7 +303,7 @@ def _array(data: bytes, shape, dtype: np.dtype, fortran: bool) -> np.ndarray:
 
 def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
     sizes = _key_sizes(key)
-    if isinstance(array, list) or array.ndim == 3 and array.shape[0] == 3:
+    if isinstance(array, list) or (array.ndim == 3 and array.shape[0] == 3):
         return {key: _read_scheme(*(_exact(factor, ring) for factor in array), sizes, ring, c)}
     if array.ndim != 4 or array.shape[2] != 3 or math.isqrt(array.shape[3]) ** 2 != array.shape[3]:
         raise SchemeFileError(
@@ -552,7 +552,7 @@ def _unpickle(data: bytes) -> list[np.ndarray]:
                 f"a pickle with the instruction {name}; only numeric arrays are read"
             )
     _, (_, shape, dtype, _, items) = stack.pop().state
-    if shape != (3,) or _dtype(dtype) != object or len(items) != 3:
+    if shape != (3,) or _dtype(dtype).kind != "O" or len(items) != 3:
         raise SchemeFileError(f"an object array of shape {shape}; expected three numeric arrays")
     return [_numeric_array(item) for item in items]
 

@@ -289,7 +289,7 @@ def strassen(ring: str = "Z") -> Scheme:
         [0, 0, 1, 0, 1, 0, 0],
         [1, -1, 1, 0, 0, 1, 0],
     ]
-    return over(Scheme(u, v, w, (2, 2, 2), "Z"), ring)
+    return over(Scheme(np.array(u), np.array(v), np.array(w), (2, 2, 2), "Z"), ring)
 
 
 def winograd(ring: str = "Z") -> Scheme:
@@ -315,7 +315,7 @@ def winograd(ring: str = "Z") -> Scheme:
         [1, 0, 1, 0, 1, 1, 0],
         [1, 0, 0, 0, 1, 1, 1],
     ]
-    return over(Scheme(u, v, w, (2, 2, 2), "Z"), ring)
+    return over(Scheme(np.array(u), np.array(v), np.array(w), (2, 2, 2), "Z"), ring)
 
 
 # The judge.
@@ -500,13 +500,15 @@ def tensor_product(a: Scheme, b: Scheme) -> Scheme:
     Strassen^2, rank 49. Product (r, r') is column r R' + r'.
     """
     ring = _same_ring(a, b)
+    modulus = characteristic(ring)
     (n, m, p), (n2, m2, p2) = _matmul(a), _matmul(b)
 
     def product(x, y, rows, columns, rows2, columns2):
         x = x.reshape(rows, 1, columns, 1, -1, 1)
         y = y.reshape(1, rows2, 1, columns2, 1, y.shape[1])
-        q, big = characteristic(ring), x.astype(object) * y.astype(object)
-        big = big % q if q else big
+        if _largest(x) * _largest(y) >= 2**63:
+            x, y = x.astype(object), y.astype(object)
+        big = x * y % modulus if modulus else x * y
         return big.reshape(rows * rows2 * columns * columns2, a.rank * b.rank)
 
     u = product(a.u, b.u, n, m, n2, m2)

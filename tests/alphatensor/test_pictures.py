@@ -43,7 +43,7 @@ def test_the_cells_are_the_entries(tmp_path):
         naive(1, 1, 1),
         naive(2, 12, 1),
         tensor_product(tensor_product(strassen(), strassen()), naive(2, 2, 2)),
-        Scheme([[1, 0]], [[1, 3]], [[1, -2]], None, "Z"),
+        Scheme(*map(np.array, ([[1, 0]], [[1, 3]], [[1, -2]])), None, "Z"),
         Scheme(np.zeros((4, 0), int), np.zeros((4, 0), int), np.zeros((4, 0), int), None, "Z"),
     ],
     ids=repr,

@@ -49,7 +49,8 @@ def dyadic():
 
 
 def general(ring="Z"):
-    return Scheme([[1, 0], [2, 1]], [[1, 1]], [[0, 1], [1, 0], [1, 1]], None, ring)
+    factors = [[1, 0], [2, 1]], [[1, 1]], [[0, 1], [1, 0], [1, 1]]
+    return Scheme(*map(np.array, factors), None, ring)
 
 
 EVERYTHING = [SQUARE, RECTANGLE, naive(2, 12, 1), strassen("Z17"), strassen("Q"), general()]
@@ -133,7 +134,7 @@ def test_many_schemes_in_one_file(tmp_path):
     save_npz(path, named)
     assert all(identical(x, named[key]) for key, x in load(path).items())
     for bad in ([SQUARE, RECTANGLE], [naive(1, 2, 3)] * 2, {"2,2,3": SQUARE}, {"a/b": general()}):
-        with pytest.raises(ValueError, match="expected|dictionary"):
+        with pytest.raises(ValueError, match=r"expected|dictionary"):
             save_npz(path, bad)
     with pytest.raises(ValueError, match="JSON"):
         save_npz(path, halves())
@@ -244,7 +245,7 @@ def test_mutated_pickles_are_errors_or_arrays():
     array = np.empty(3, object)
     array[:] = [RECTANGLE.u, RECTANGLE.v, RECTANGLE.w]
     rng = np.random.default_rng(0)
-    for trial in range(1500):
+    for trial in range(600):
         data = bytearray(pickle.dumps(array, 2 + trial % 3))
         for _ in range(rng.integers(1, 4)):  # most of it is entries; aim at the instructions
             data[rng.integers(400)] = rng.integers(256)
@@ -319,7 +320,7 @@ def test_memory_bombs_are_refused(tmp_path, monkeypatch):
 def test_bad_json_is_the_documented_error(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text)
-    with pytest.raises(SchemeFileError, match="bad.json"):
+    with pytest.raises(SchemeFileError, match=r"bad\.json"):
         load(path)
 
 
@@ -337,7 +338,7 @@ def test_forged_json_is_the_documented_error(tmp_path, field, value):
     del content["sha256"]
     content["sha256"] = scheme_files._digest(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(SchemeFileError, match="bad.json"):
+    with pytest.raises(SchemeFileError, match=r"bad\.json"):
         load_json(path)
 
 
@@ -369,7 +370,7 @@ def test_bad_text_says_what_is_wrong(tmp_path, line, says):
 @pytest.mark.parametrize(
     "kind", ["npz", "object npz", "foreign npz", "json", "text", "foreign text"]
 )
-def test_a_thousand_corruptions_each_are_errors_or_equal(tmp_path, kind):
+def test_thousands_of_corruptions_are_errors_or_equal(tmp_path, kind):
     """Bytes changed, inserted, removed and cut off. Never another scheme, never another exception."""
     suffix = {"npz": ".npz", "json": ".json"}.get(kind.split()[-1], ".txt")
     path = tmp_path / f"scheme{suffix}"
@@ -384,7 +385,7 @@ def test_a_thousand_corruptions_each_are_errors_or_equal(tmp_path, kind):
     if kind.startswith("foreign"):
         said = {"ring": scheme.ring, "c": "transposed"}
     whole, rng, refused = path.read_bytes(), np.random.default_rng(4), 0
-    for trial in range(1000):
+    for trial in range(400):
         data = bytearray(whole)
         for _ in range(rng.integers(1, 4)):
             at = int(rng.integers(len(data)))
@@ -408,7 +409,7 @@ def test_a_thousand_corruptions_each_are_errors_or_equal(tmp_path, kind):
             refused += 1
         else:
             assert identical(loaded, scheme), (trial, bytes(data))
-    assert refused > 500
+    assert refused > 200
 
 
 def test_saving_is_all_or_nothing(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The command line: what it prints, and exit codes that a script can use."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,7 +106,8 @@ def test_show_into_files(files):
 
 
 def test_other_targets(files):
-    save(files / "skew.json", Scheme([[1, -1]], [[0, 1], [1, 0]], [[1, 0], [0, 1]], None, "Z"))
+    factors = [[1, -1]], [[0, 1], [1, 0]], [[1, 0], [0, 1]]
+    save(files / "skew.json", Scheme(*map(np.array, factors), None, "Z"))
     assert run(files, "verify", "skew.json", "--target", "skew:2") == 0
     tensor = np.zeros((1, 2, 2), int)
     np.save(files / "target.npy", tensor)
@@ -145,5 +147,6 @@ def test_bench(files, capsys):
 
 def test_it_runs_as_a_script(files):
     command = [sys.executable, str(SCRIPT), "verify", str(files / "wrong.txt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1 and "wrong in 4 entries" in done.stdout
