@@ -72,7 +72,7 @@ def random_basis(
     """
     keys = jax.random.split(key, 4)
     count = 1 if shared else 3
-    inside = jnp.arange(side) < dims[:count, None]
+    inside = jnp.arange(side)[None] < dims[:count, None]
     inside2 = inside[:, :, None] & inside[:, None, :]
 
     def triangular(key):
@@ -83,7 +83,7 @@ def random_basis(
         else:
             value = 2 * jax.random.randint(value, (count, side, side), 0, 2) - 1
         below = jnp.tril(jnp.where(use & inside2, value, 0), -1)
-        return below + jnp.eye(side, dtype=jnp.int32)
+        return below + jnp.eye(side, dtype=jnp.int32)[None]
 
     def multiply(a, b):
         return ring.reduce(jnp.einsum("mab,mbc->mac", a, b))
@@ -126,7 +126,7 @@ def signed_permutation(key: jax.Array, ring: Ring, side: int, dims: Int[Array, "
     Signs are -1 and 1 over Z and over Z_p for odd p, and absent over Z_2.
     """
     order_key, sign_key = jax.random.split(key)
-    inside = jnp.arange(side) < dims[:, None]
+    inside = jnp.arange(side)[None] < dims[:, None]
     scores = jnp.where(inside, jax.random.uniform(order_key, (3, side)), 2.0 + jnp.arange(side))
     order = jnp.argsort(scores, axis=-1).astype(jnp.int32)
     sign = 2 * jax.random.randint(sign_key, (3, side), 0, 2) - 1
@@ -149,14 +149,16 @@ def permute_tensor(
 def permute_factors(factors: Int[Array, "*R 3 S"], signed: Signed, ring: Ring):
     """Factors under a signed permutation; dtype kept."""
     order = jnp.broadcast_to(signed.order, factors.shape)
-    x = jnp.take_along_axis(factors.astype(jnp.int32), order, axis=-1) * signed.sign
+    sign = jnp.broadcast_to(signed.sign, factors.shape)
+    x = jnp.take_along_axis(factors.astype(jnp.int32), order, axis=-1) * sign
     return ring.reduce(x).astype(factors.dtype)
 
 
 def unpermute_factors(factors: Int[Array, "*R 3 S"], signed: Signed, ring: Ring):
     """Undoes `permute_factors` (a sign is its own inverse); dtype kept."""
     back = jnp.broadcast_to(jnp.argsort(signed.order, axis=-1), factors.shape)
-    x = ring.reduce(factors.astype(jnp.int32) * signed.sign)
+    sign = jnp.broadcast_to(signed.sign, factors.shape)
+    x = ring.reduce(factors.astype(jnp.int32) * sign)
     return jnp.take_along_axis(x, back, axis=-1).astype(factors.dtype)
 
 

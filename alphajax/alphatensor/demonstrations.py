@@ -70,8 +70,8 @@ def random_factors(
         maxval=distribution.max_density,
     )
     shape = (*shape, 3, side)
-    position = jnp.arange(side)
     lengths = dims[..., None, :, None]
+    position = jnp.arange(side).reshape((1,) * (lengths.ndim - 1) + (side,))
     draw = jax.random.uniform(draw_key, shape)
     if ring.modulus == 2:
         entry = jnp.ones((), jnp.int8)

@@ -64,7 +64,7 @@ class TransformerHead(nn.Module):
         """Embedded inputs at positions 0..t: a start symbol, then the tokens."""
         start = jnp.broadcast_to(self.start.astype(self.dtype), (*tokens.shape[:2], 1, self.width))
         x = jnp.concatenate([start, self.embed(tokens)], axis=2)
-        return x + self.position[: x.shape[2]].astype(self.dtype)
+        return x + self.position[None, None, : x.shape[2]].astype(self.dtype)
 
     def decode(self, x: Float[Array, "B K t C"], remembered: Any, cache: Any) -> Any:
         """Features of t new positions, and the cache grown by them.
@@ -74,7 +74,7 @@ class TransformerHead(nn.Module):
         """
         grown = []
         new, old = x.shape[2], cache[0][0].shape[2] if cache else 0
-        causal = jnp.arange(old + new) <= old + jnp.arange(new)[:, None]
+        causal = jnp.arange(old + new)[None] <= old + jnp.arange(new)[:, None]
         for layer in range(self.layers):
             y = self.qkv[layer](self.norm_self[layer](x))
             y = y.reshape(*y.shape[:-1], 3, self.heads, self.head_width)
@@ -105,7 +105,8 @@ class TransformerHead(nn.Module):
     def next(self, state, tokens: Int[Array, "B K"], position: int):
         """Logits `[B, K, V]` of token `position`, given token `position - 1` of each candidate."""
         remembered, cache = state
-        x = self.embed(tokens)[:, :, None] + self.position[position].astype(self.dtype)
+        x = self.embed(tokens)[:, :, None]
+        x = x + self.position[None, None, None, position].astype(self.dtype)
         x, cache = self.decode(x, remembered, cache)
         return self.logits(x[:, :, 0]), (remembered, cache)
 
@@ -192,7 +193,7 @@ def quantile_loss(quantiles: Float[Array, "B Q"], target: Float[Array, " B"]) ->
     level = (jnp.arange(count) + 0.5) / count
     error = target[:, None] - quantiles
     huber = jnp.where(jnp.abs(error) < 1, 0.5 * error**2, jnp.abs(error) - 0.5)
-    weight = jnp.abs(level - (error < 0))
+    weight = jnp.abs(level[None] - (error < 0))
     return jnp.sum(weight * huber, axis=-1)
 
 

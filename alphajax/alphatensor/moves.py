@@ -130,9 +130,14 @@ class Alphabet:
         return self.ring.base**self.entries
 
     @cached_property
+    def powers(self) -> np.ndarray:
+        """What each entry of a token counts, int32 `[d]`."""
+        return (self.ring.base ** np.arange(self.entries)).astype(np.int32)
+
+    @cached_property
     def table(self) -> np.ndarray:
         """Entries of each token value, int8 `[size, d]`."""
-        digits = np.arange(self.size)[:, None] // self.ring.base ** np.arange(self.entries)
+        digits = np.arange(self.size)[:, None] // self.powers
         return (digits % self.ring.base + self.ring.lowest).astype(np.int8)
 
     @cached_property
@@ -158,11 +163,12 @@ class Alphabet:
         """Tokens (int32) of moves."""
         digits = factors.astype(jnp.int32) - self.ring.lowest
         digits = digits.reshape(*factors.shape[:-2], self.count, self.entries)
-        return jnp.sum(digits * self.ring.base ** np.arange(self.entries), axis=-1)
+        return jnp.sum(digits * _lift(self.powers, digits), axis=-1)
 
     def decode(self, tokens: Int[Array, "*B tokens"]) -> Int[Array, "*B 3 S"]:
         """Moves (int8) of tokens."""
-        digits = tokens[..., None] // self.ring.base ** np.arange(self.entries) % self.ring.base
+        digits = tokens[..., None]
+        digits = digits // _lift(self.powers, digits) % self.ring.base
         entries = (digits + self.ring.lowest).astype(jnp.int8)
         return entries.reshape(*tokens.shape[:-1], 3, self.side)
 
@@ -180,14 +186,20 @@ class Alphabet:
         zero = np.arange(self.size) == self.zero
         start = self.leads_well if mode < 2 else ~zero
         room = dims[..., mode, None] - token * self.entries
+        zero, start = _lift(zero, room), _lift(start, room)
         # A factor must not end empty, so its last token with room may not leave it so; tokens
         # beyond the factor's length are padding and must be zero.
         ends = room <= self.entries
-        fits = self.extent <= room
+        fits = _lift(self.extent, room) <= room
         padding = room <= 0
         return jnp.where(empty[..., None] & ~padding, fits & (start | (zero & ~ends)), fits | (
             zero & padding
         ))
+
+
+def _lift(table: np.ndarray, like) -> np.ndarray:
+    """The table with as many axes of length one in front as `like` has more."""
+    return table.reshape((1,) * (like.ndim - table.ndim) + table.shape)
 
 
 def distinct(alphabet: Alphabet, dims: tuple[int, int, int]) -> int:

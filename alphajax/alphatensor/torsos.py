@@ -92,7 +92,7 @@ class AttentiveTorso(nn.Module):
             axes = [0, 2 + grid, 2 + (grid + 1) % 3, 2 + (grid + 2) % 3, 1]
             x = jnp.transpose(tensors, axes).reshape(-1, side, side, side * tensors.shape[1])
             x = nn.Dense(self.width, dtype=self.dtype, name=f"grid{grid}")(x)
-            grids.append(x + scalars[:, None, None] + position[grid].astype(self.dtype))
+            grids.append(x + scalars[:, None, None] + position[None, grid].astype(self.dtype))
         for block in range(self.blocks):
             # Grids (0,1), (1,2), (2,0) share modes 1, 2, 0.
             for first, second in ((0, 1), (1, 2), (2, 0)):
@@ -164,7 +164,7 @@ class DenseTorso(nn.Module):
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
                 ranks = rank_profiles(obs.residual, prime, self.profile_weight)
-                steps = ranks[..., None] > np.arange(side)
+                steps = ranks[..., None] > np.arange(side)[None, None, None]
                 features.append(steps.reshape(batch, -1).astype(self.dtype))
         left = jnp.clip(obs.remaining, 0, self.max_moves)
         features.append(jax.nn.one_hot(left, self.max_moves + 1, dtype=self.dtype))
