@@ -157,9 +157,8 @@ def _names(letter: str, sizes: tuple[int, ...], rows: int, columns: int | None) 
 def entry_names(scheme: Scheme) -> tuple[list[str], list[str], list[str]]:
     """Names of the rows of u, v, w; those of w are the entries of the product A B."""
     if scheme.sizes is None:
-        return tuple(
-            _names(letter, (), n, None) for letter, n in zip("abc", scheme.shape, strict=True)
-        )
+        x, y, z = scheme.shape
+        return _names("a", (), x, None), _names("b", (), y, None), _names("c", (), z, None)
     n, m, p = scheme.sizes
     c = np.array(_names("c", scheme.sizes, n, p)).reshape(n, p).T.reshape(-1).tolist()
     return _names("a", scheme.sizes, n, m), _names("b", scheme.sizes, m, p), c
@@ -195,16 +194,17 @@ def readable(scheme: Scheme) -> str:
         for name, x, y in zip(products, u, v, strict=True)
     ]
     lines += [""]
-    order = sorted(range(len(c)), key=lambda x: (scheme.sizes is not None and _place(x, scheme), x))
+    n = scheme.sizes[0] if scheme.sizes else len(c)  # without sizes: one row, as it is numbered
+    order = sorted(range(len(c)), key=lambda x: _place(x, n))
     lines += [f"{c[x]:<{wide}} = {_sum(w[x], products, ' ')}" for x in order]
     if characteristic(scheme.ring):
         lines += ["", f"(mod {characteristic(scheme.ring)})"]
     return "\n".join(lines) + "\n"
 
 
-def _place(x: int, scheme: Scheme) -> tuple[int, int]:
+def _place(x: int, n: int) -> tuple[int, int]:
     """Row and column in the product A B of the entry that row x of w addresses."""
-    k, i = divmod(x, scheme.sizes[0])
+    k, i = divmod(x, n)
     return i, k
 
 
@@ -320,6 +320,8 @@ def from_text(text: str, ring: str, c: str, sizes=None, shape=None) -> Scheme:
         grids = [(side, 1) for side in shape]
     if max(map(max, grids)) > 1000 or (far > grids).any():
         raise ValueError(f"entries up to {far.tolist()} for sizes {sizes or shape} (at most 1000)")
+    if sum(rows * columns for rows, columns in grids) * len(products) > 2**26:
+        raise ValueError(f"{len(products)} products for sizes {sizes or shape}: too large for text")
     factors = [np.full((rows * columns, len(products)), 0, object) for rows, columns in grids]
     p = characteristic(ring)
     for r, product in enumerate(products):
@@ -330,7 +332,8 @@ def from_text(text: str, ring: str, c: str, sizes=None, shape=None) -> Scheme:
                 factor[x, r] = factor[x, r] % p if p else factor[x, r]
     if shape is None and c == "plain":
         factors[2] = renumber_c(factors[2], sizes[0], sizes[2])
-    return Scheme(*factors, sizes, ring)
+    u, v, w = factors
+    return Scheme(u, v, w, sizes, ring)
 
 
 def _read_product(line: str):
@@ -345,10 +348,12 @@ def _read_product(line: str):
     ):
         terms = []
         for sign, term in re.findall(r"([+-]?)([^+-]+)", text) if text != "0" else []:
-            number, name, *index = re.fullmatch(_TERM, term).groups()
+            parts = re.fullmatch(_TERM, term)
+            assert parts, "the line has matched"
+            number, name, *digits = parts.groups()
             if name != letter:
                 raise ValueError(f"{term!r} in the place of {letter}; expected the order a, b, c")
-            index = tuple(int(x) for x in index if x)
+            index = tuple(int(x) for x in digits if x)
             if min(index) < 1:
                 raise ValueError(f"{term!r}: rows and columns count from 1")
             terms.append((index, _number(number or "1") * (-1 if sign == "-" else 1)))
@@ -500,7 +505,7 @@ def c_source(scheme: Scheme, ctype: str | None = None) -> str:
     where = {name: x for x, name in enumerate(c)}
     if scheme.sizes:
         where = {name: i * scheme.sizes[2] + k for name, (i, k) in
-                 ((name, _place(x, scheme)) for x, name in enumerate(c))}  # fmt: skip
+                 ((name, _place(x, scheme.sizes[0])) for x, name in enumerate(c))}  # fmt: skip
     for name, text in plan.results:
         left = f"c[{where[name]}]" if name in where else f"const {kind} {name}"
         lines += [f"{left} = ({text}){rest};"]

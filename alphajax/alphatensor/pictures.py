@@ -53,8 +53,8 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
     for letter, factor, names in zip("UVW", scheme.factors, entry_names(scheme), strict=True):
         bottom -= len(factor) * cell + 0.12
         axes = figure.add_axes(
-            [left / figure.get_figwidth(), bottom / height, rank * cell / figure.get_figwidth(),
-             len(factor) * cell / height]
+            (left / figure.get_figwidth(), bottom / height, rank * cell / figure.get_figwidth(),
+             len(factor) * cell / height)
         )  # fmt: skip
         _grid(axes, _signed(factor, scheme.ring), largest, cell)
         axes.set_ylabel(letter, rotation=0, fontsize=13, color=INK, labelpad=14, va="center")

@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -161,7 +162,7 @@ def save_npz(
     if isinstance(schemes, Mapping):
         arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
     elif len({scheme.sizes for scheme in schemes} - {None}) == len(schemes):
-        schemes = {",".join(map(str, scheme.sizes)): scheme for scheme in schemes}
+        schemes = {",".join(map(str, scheme.sizes or ())): scheme for scheme in schemes}
         arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
     elif _can_be_stacked(schemes):
         stack = np.stack([_npz_array(scheme, c) for scheme in schemes])
@@ -304,7 +305,8 @@ def _array(data: bytes, shape, dtype: np.dtype, fortran: bool) -> np.ndarray:
 def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
     sizes = _key_sizes(key)
     if isinstance(array, list) or (array.ndim == 3 and array.shape[0] == 3):
-        return {key: _read_scheme(*(_exact(factor, ring) for factor in array), sizes, ring, c)}
+        u, v, w = (_exact(factor, ring) for factor in array)
+        return {key: _read_scheme(u, v, w, sizes, ring, c)}
     if array.ndim != 4 or array.shape[2] != 3 or math.isqrt(array.shape[3]) ** 2 != array.shape[3]:
         raise SchemeFileError(
             f"shape {array.shape}; expected (3, S, R), an object array of three (rows, R), or "
@@ -312,7 +314,10 @@ def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
         )
     n = math.isqrt(array.shape[3])
     factors = _exact(array, ring).transpose(0, 2, 3, 1)
-    return {f"{key}[{x}]": _read_scheme(*f, (n, n, n), ring, c) for x, f in enumerate(factors)}
+    return {
+        f"{key}[{x}]": _read_scheme(u, v, w, (n, n, n), ring, c)
+        for x, (u, v, w) in enumerate(factors)
+    }
 
 
 def _exact(array: np.ndarray, ring: str) -> np.ndarray:
@@ -399,8 +404,8 @@ def load_json(path) -> tuple[Scheme, dict]:
         for name in "uvw":
             with _explained(f"field {name!r}"):
                 factors.append(_json_factor(content[name], content["rank"]))
-        sizes = content["sizes"]
-        scheme = _read_scheme(*factors, sizes and tuple(sizes), content["ring"], content["c"])
+        sizes, (u, v, w) = content["sizes"], factors
+        scheme = _read_scheme(u, v, w, sizes and tuple(sizes), content["ring"], content["c"])
         return scheme, content["provenance"]
 
 
@@ -478,7 +483,7 @@ def load_text(path, ring: str | None = None, c: str | None = None, check: bool =
 @dataclasses.dataclass
 class _Inert:
     kind: str  # "ndarray", "dtype", "reconstruct", "encode", "mark"
-    state: object = None
+    state: Any = None
 
 
 _NAMES = {
@@ -488,7 +493,7 @@ _NAMES = {
     "numpy dtype": "dtype",
     "_codecs encode": "encode",
 }
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"} | {
     "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
 }  # fmt: skip
@@ -496,7 +501,9 @@ _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUN
 
 def _unpickle(data: bytes) -> list[np.ndarray]:
     """The three arrays of a pickled object array of shape (3,), or SchemeFileError."""
-    stack, memo = [], {}
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(data):
         name = opcode.name
         if name in ("PROTO", "FRAME"):

@@ -195,8 +195,8 @@ def over(scheme: Scheme, ring: str) -> Scheme:
             raise ValueError(f"the entry {entry} has no value mod {p}: its denominator is 0 there")
         return numerator * pow(denominator, -1, p) % p
 
-    factors = (_map(image, factor, object) for factor in scheme.factors)
-    return Scheme(*factors, scheme.sizes, ring)
+    u, v, w = (_map(image, factor, object) for factor in scheme.factors)
+    return Scheme(u, v, w, scheme.sizes, ring)
 
 
 def renumber_c(w: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -386,7 +386,8 @@ def verify(scheme: Scheme, target=None, examples: int = 5) -> Report:
     small = max(largest, denominator * _largest(target)) < 2**62
     u, v, w, target = (array.astype(np.int64 if small else object) for array in (u, v, w, target))
 
-    wrong, shown = 0, []
+    wrong = 0
+    shown: list[tuple] = []
     for x in range(u.shape[0]):  # slice by slice: little memory, and zero factors cost nothing
         used = np.flatnonzero(u[x])
         got = (v[:, used] * u[x, used]) @ w[:, used].T * dt
@@ -443,16 +444,16 @@ def canonical(scheme: Scheme) -> Scheme:
     products = []
     for factors in zip(*(factor.T.tolist() for factor in scheme.factors), strict=True):
         if all(map(any, factors)):
-            (u, scale_u), (v, scale_v) = unit(factors[0]), unit(factors[1])
-            w = [entry * scale_u * scale_v for entry in factors[2]]
-            products.append((u, v, [entry % p for entry in w] if p else w))
+            (first, scale), (second, scale2) = unit(factors[0]), unit(factors[1])
+            third = [entry * scale * scale2 for entry in factors[2]]
+            products.append((first, second, [entry % p for entry in third] if p else third))
     products.sort()
     columns = zip(*products, strict=True) if products else ([], [], [])
-    factors = (
+    u, v, w = (
         np.array(list(column), object).reshape(len(products), rows).T
         for column, rows in zip(columns, scheme.shape, strict=True)
     )
-    return Scheme(*factors, scheme.sizes, scheme.ring)
+    return Scheme(u, v, w, scheme.sizes, scheme.ring)
 
 
 def identical(a: Scheme, b: Scheme) -> bool:
@@ -479,8 +480,8 @@ def cyclic(scheme: Scheme) -> Scheme:
 def transpose(scheme: Scheme) -> Scheme:
     """(n, m, p) to (p, m, n), of the same rank: trace(A B C) = trace(B' A' C') for transposes."""
     n, m, p = _matmul(scheme)
-    factors = renumber_c(scheme.v, m, p), renumber_c(scheme.u, n, m), renumber_c(scheme.w, p, n)
-    return Scheme(*factors, (p, m, n), scheme.ring)
+    u, v, w = (renumber_c(scheme.v, m, p), renumber_c(scheme.u, n, m), renumber_c(scheme.w, p, n))
+    return Scheme(u, v, w, (p, m, n), scheme.ring)
 
 
 def permute(scheme: Scheme, sizes: Sizes) -> Scheme:
@@ -531,9 +532,8 @@ def concatenate(a: Scheme, b: Scheme, axis: str) -> Scheme:
     first, second = _matmul(a), _matmul(b)
     if any(x != y for d, (x, y) in enumerate(zip(first, second, strict=True)) if d != at):
         raise ValueError(f"sizes {first} and {second}; expected them to agree except in {axis}")
-    sizes = tuple(
-        x + y if d == at else x for d, (x, y) in enumerate(zip(first, second, strict=True))
-    )
+    n, m, p = (x + y if d == at else x for d, (x, y) in enumerate(zip(first, second, strict=True)))
+    sizes = n, m, p
     dtype = a.u.dtype
     factors = [
         np.full((sizes[d] * sizes[(d + 1) % 3], a.rank + b.rank), 0, dtype) for d in range(3)
@@ -543,7 +543,8 @@ def concatenate(a: Scheme, b: Scheme, axis: str) -> Scheme:
         keep[at] = range(offset, offset + len(keep[at]))
         for d, rows in enumerate(_rows(sizes, keep)):
             factors[d][rows, columns] = scheme.factors[d]
-    return Scheme(*factors, sizes, ring)
+    u, v, w = factors
+    return Scheme(u, v, w, sizes, ring)
 
 
 def direct_sum(a: Scheme, b: Scheme) -> Scheme:
@@ -554,7 +555,8 @@ def direct_sum(a: Scheme, b: Scheme) -> Scheme:
         factor = np.full((len(x) + len(y), a.rank + b.rank), 0, x.dtype)
         factor[: len(x), : a.rank], factor[len(x) :, a.rank :] = x, y
         factors.append(factor)
-    return Scheme(*factors, None, ring)
+    u, v, w = factors
+    return Scheme(u, v, w, None, ring)
 
 
 def project(scheme: Scheme, rows, inner, columns) -> Scheme:
@@ -581,7 +583,9 @@ def project(scheme: Scheme, rows, inner, columns) -> Scheme:
         factor[rows] for factor, rows in zip(scheme.factors, _rows(sizes, keep), strict=True)
     ]
     alive = np.all([(factor != 0).any(axis=0) for factor in factors], axis=0)
-    return Scheme(*(f[:, alive] for f in factors), tuple(len(k) for k in keep), scheme.ring)
+    u, v, w = (factor[:, alive] for factor in factors)
+    n, m, p = (len(indices) for indices in keep)
+    return Scheme(u, v, w, (n, m, p), scheme.ring)
 
 
 def _rows(sizes: Sizes, keep) -> list[list[int]]:
