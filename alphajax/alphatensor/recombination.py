@@ -296,7 +296,7 @@ def _plans(size, bases: list[Scheme], ranks, limit: int) -> dict[Sizes, tuple[in
     top = (size,) * 3 if isinstance(size, int) else tuple(sorted(size))
     joins = orientations(naive(2, 1, 1, bases[0].ring if bases else "Z"))[:3]
     table = _lookup(ranks, max(top))
-    useful = [b for b in bases if max(b.sizes) > max(top) or b.rank <= table[b.sizes]]
+    useful = [b for b in bases if max(b.sizes) <= max(top) and b.rank <= table[b.sizes]]
     oriented = joins + [turned for base in useful for turned in orientations(base)]
     sizes = [s for s in itertools.product(*(range(1, t + 1) for t in top)) if sorted(s) == list(s)]
     plans = {}
