@@ -92,9 +92,8 @@ def test_ranks_are_exact():
     v = w = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1]])
     scheme = Scheme(u, v, w, (2, 2, 2), "Z")  # ranks 1, 2, 0 of u; 2 of the others
     assert equivalence.rank_invariant(scheme) == ((0, 2, 2), (1, 2, 2), (2, 2, 2))
-    modulo = Scheme(
-        [[1], [1], [1], [1]], [[2], [0], [0], [1]], [[2], [1], [1], [2]], (2, 2, 2), "Z3"
-    )
+    columns = np.array([[1, 1, 1, 1], [2, 0, 0, 1], [2, 1, 1, 2]])[:, :, None]
+    modulo = Scheme(*columns, (2, 2, 2), "Z3")
     assert equivalence.rank_invariant(modulo) == ((1, 1, 2),)
     assert equivalence.rank_invariant(schemes.over(scheme, "Z2"))[1] == (1, 2, 2)
 

@@ -130,7 +130,7 @@ def test_fractions_are_reached_where_zeros_leave_no_integers():
     # first is [[3, 1], [1, 1/3]].
     u = v = np.array([[1, 0], [1, 1]])
     target = np.array([[[3], [1]], [[1], [2]]])
-    lifted = lifting.lift(Scheme(u, v, [[1, 1]], None, "Z2"), target)
+    lifted = lifting.lift(Scheme(u, v, np.ones((1, 2), int), None, "Z2"), target)
     assert lifted.ring == "Q" and schemes.verify(lifted, target)
     assert schemes.over(lifted, "Z2").u.tolist() == u.tolist()
 
@@ -143,7 +143,7 @@ def test_reading_rationals():
 
 
 def test_what_does_not_lift_says_so():
-    zero = Scheme([[0]], [[0]], [[0]], None, "Z2")  # 2 = u v w with u, v, w even
+    zero = Scheme(*np.zeros((3, 1, 1), int), None, "Z2")  # 2 = u v w with u, v, w even
     with pytest.raises(lifting.LiftError, match=r"mod 2\^1, but a step to 2\^2 has no solution"):
         lifting.lift(zero, [[[2]]])
 
