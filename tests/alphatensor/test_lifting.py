@@ -51,7 +51,10 @@ def laderman():
 def rebased(scheme, rng):
     """The same scheme mod 2 after a few random row additions in each of its three spaces."""
     n, m, p = scheme.sizes
-    factors = [f.reshape(s) for f, s in zip(scheme.factors, ((n, m, -1), (m, p, -1), (p, n, -1)))]
+    factors = [
+        f.reshape(s)
+        for f, s in zip(scheme.factors, ((n, m, -1), (m, p, -1), (p, n, -1)), strict=True)
+    ]
     factors = [factor.copy() for factor in factors]
     for _ in range(12):
         mode = int(rng.integers(3))
