@@ -5,7 +5,7 @@ whole contract: `alphajax.search` searches anything that keeps it.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,13 @@ Observation = Any
 """What the policy sees of a state: a NamedTuple of fixed-shape arrays."""
 
 
-class Game(Protocol):
-    """A single-player, deterministic game as pure functions of one state.
+@runtime_checkable
+class Rules(Protocol):
+    """The part of a game that a search uses: how it goes on from a given state.
 
     Stepping a terminal state changes nothing and pays 0, so that a search or a batch of games can
     run past the end of some of its games.
     """
-
-    def init(self, key: jax.Array) -> State:
-        """The first state.  `key` is consumed."""
-        ...
 
     def step(self, state: State, action: Action) -> tuple[State, Float[Array, ""]]:
         """The state after `action`, and the float32 reward paid for it."""
@@ -40,6 +37,15 @@ class Game(Protocol):
 
     def is_terminal(self, state: State) -> Bool[Array, ""]:
         """Whether the game is over."""
+        ...
+
+
+@runtime_checkable
+class Game(Rules, Protocol):
+    """A single-player, deterministic game as pure functions of one state."""
+
+    def init(self, key: jax.Array) -> State:
+        """The first state.  `key` is consumed."""
         ...
 
 
@@ -57,7 +63,7 @@ class Trajectories(NamedTuple):
 
 def play(
     key: jax.Array,
-    game: Game,
+    game: Rules,
     states: State,
     act: Callable[[jax.Array, State], tuple[Action, Any]],
     max_steps: int,

@@ -41,8 +41,7 @@ def plain(config: Any) -> Any:
     import hashlib
 
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        fields = {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-        return {k: v for k, v in fields.items()}
+        return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, tuple | list):
         return [plain(x) for x in config]
     if isinstance(config, bytes):

@@ -31,18 +31,19 @@ Example, a game of one's own (add 1 or 2, twice; the sum is the reward):
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import mctx
 from jaxtyping import Array, Bool, Float, Int
 
-from alphajax.games import Action, Game, Observation, State
+from alphajax.games import Action, Observation, Rules, State
 
 Params = Any
 
 
+@runtime_checkable
 class Proposer(Protocol):
     """The part of a policy that the search uses; batched."""
 
@@ -57,6 +58,7 @@ class Proposer(Protocol):
         ...
 
 
+@runtime_checkable
 class Policy(Proposer, Protocol):
     """The seam between networks and everything else; batched."""
 
@@ -140,7 +142,8 @@ def merge_equal(
     """Adds up the weights of equal candidates.
 
     Returns log-weights in which the first of equal candidates carries the log of their summed weight
-    and the others the dtype's minimum; and a mask of those others.
+    and the others the dtype's minimum; and a mask of those others.  A candidate that came with the
+    dtype's minimum (no move: fewer are legal than there are slots) keeps it and is masked too.
     """
     leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(actions)]
     equal = functools.reduce(
@@ -149,15 +152,16 @@ def merge_equal(
     first = ~jnp.any(jnp.tril(equal, -1), axis=-1)
     top = jnp.max(log_weights, axis=-1, keepdims=True)
     summed = jnp.einsum("bij,bj->bi", equal.astype(jnp.float32), jnp.exp(log_weights - top))
+    first &= summed > 0
     lowest = jnp.finfo(jnp.float32).min
-    return jnp.where(first, jnp.log(summed) + top, lowest), ~first
+    return jnp.where(first, jnp.log(jnp.where(first, summed, 1.0)) + top, lowest), ~first
 
 
 def search(
     params: Params,
     key: jax.Array,
     states: State,
-    game: Game,
+    game: Rules,
     policy: Proposer,
     config: SearchConfig,
 ) -> SearchResult:
@@ -177,14 +181,14 @@ def build_tree(
     params: Params,
     key: jax.Array,
     states: State,
-    game: Game,
+    game: Rules,
     policy: Proposer,
     config: SearchConfig,
 ) -> mctx.Tree:
     """Runs all simulations and returns the whole tree; its embeddings are `Node`s."""
     root_key, noise_key, key = jax.random.split(key, 3)
-    actions, prior, value = _expand(params, root_key, states, game, policy, config)
-    duplicate = prior == jnp.finfo(prior.dtype).min
+    actions, log_weights, value = _expand(params, root_key, states, game, policy, config)
+    prior, duplicate = merge_equal(actions, log_weights)
     if config.algorithm == "gumbel":
         noise = config.gumbel_scale * jax.random.gumbel(noise_key, prior.shape, prior.dtype)
     else:
@@ -203,10 +207,17 @@ def build_tree(
         node = jax.tree.map(lambda x: x[batch, parent], tree.embeddings)
         action = jax.tree.map(lambda x: x[batch, slot], node.actions)
         state, reward = step(node.state, action)
-        actions, prior, value = _expand(params, expand_key, state, game, policy, config)
+        actions, log_weights, value = _expand(params, expand_key, state, game, policy, config)
         # At the depth limit a leaf is reached again: it is refreshed in place.
         index = tree.children_index[batch, parent, slot]
         index = jnp.where(index == mctx.Tree.UNVISITED, sim + 1, index)
+        embeddings = jax.tree.map(
+            lambda all_, x: all_.at[batch, index].set(x), tree.embeddings, Node(state, actions)
+        )
+        # Read back from the tree: straight from the policy, XLA would fuse the sampling into the
+        # comparison of candidates, and sample each of them again for every pair.
+        actions = jax.tree.map(lambda x: x[batch, index], embeddings.actions)
+        prior, _ = merge_equal(actions, log_weights)
         over = jax.vmap(game.is_terminal)(state)
         discount = jnp.where(over, 0.0, config.discount)
         tree = tree.replace(
@@ -219,11 +230,7 @@ def build_tree(
             children_index=tree.children_index.at[batch, parent, slot].set(index),
             children_rewards=tree.children_rewards.at[batch, parent, slot].set(reward),
             children_discounts=tree.children_discounts.at[batch, parent, slot].set(discount),
-            embeddings=jax.tree.map(
-                lambda all_, x: all_.at[batch, index].set(x),
-                tree.embeddings,
-                Node(state, actions),
-            ),
+            embeddings=embeddings,
         )
         return key, back_up(tree, index)
 
@@ -301,12 +308,12 @@ def bytes_per_node(candidates: int, node: Node) -> int:
 
 
 def _expand(params, key, states, game, policy, config):
-    """Candidates, merged prior logits and value of new nodes; terminal ones are worth 0."""
+    """Candidates, their log-weights and value of new nodes; terminal ones are worth 0."""
     observation = jax.vmap(game.observe)(states)
     actions, log_weights, value = policy.propose(params, key, observation, config.candidates)
-    prior, _ = merge_equal(actions, log_weights.astype(jnp.float32))
     over = jax.vmap(game.is_terminal)(states)
-    return actions, prior, jnp.where(over, 0.0, value.astype(jnp.float32))
+    value = jnp.where(over, 0.0, value.astype(jnp.float32))
+    return actions, log_weights.astype(jnp.float32), value
 
 
 def _empty_tree(node, prior, value, duplicate, noise, config) -> mctx.Tree:

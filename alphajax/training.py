@@ -16,7 +16,7 @@ inside a search or a game, because there each device loops for as long as its ow
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +82,7 @@ class Step(NamedTuple):
     search: SearchResult
 
 
+@runtime_checkable
 class System(Protocol):
     """What training needs of AlphaTensor or AlphaDev.  All methods are pure; hashable."""
 

@@ -12,14 +12,13 @@ import time
 
 STARTED = time.time()
 
-import dataclasses  # noqa: E402
-import math  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Annotated  # noqa: E402
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
 
-import tyro  # noqa: E402
+import tyro
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +108,8 @@ def main(args: Args) -> int:
     print(f"alphajax AlphaTensor: {args.resume or args.target or args.preset}", flush=True)
     set_up_jax(args.devices)
     from alphajax import runs
-    from alphajax.checkpoints import CheckpointError
     from alphajax.alphatensor import presets, tensors
+    from alphajax.checkpoints import CheckpointError
 
     if args.resume:
         try:
@@ -161,9 +160,9 @@ def search(args: Args, system, folder) -> int:
                 )
             display.update(rows(system, progress, findings))
             enough = args.max_simulations and progress.simulations >= args.max_simulations
-            return bool(enough) or bool(goal) and findings.worst() <= goal
+            return bool(enough) or (bool(goal) and findings.worst() <= goal)
 
-        state, progress, why = runs.drive(
+        _, progress, why = runs.drive(
             system, folder, seed=args.seed, started=STARTED, on_chunk=on_chunk,
             resume=args.resume is not None, minutes=args.minutes, iterations=args.iterations,
             save_seconds=args.save_seconds, devices=args.devices, say=display.say,

@@ -106,6 +106,10 @@ class AlphaTensor:
     uniform: bool = False
     """The control: candidates drawn uniformly, no network."""
 
+    def __post_init__(self):
+        if self.uniform and self.training.learn:
+            raise ValueError("uniform: received True with training.learn True; expected learn False")
+
     @property
     def policy(self):
         policy = NetworkPolicy(game=self.game, config=self.network)
@@ -163,7 +167,7 @@ class AlphaTensor:
                 basis = jax.tree.map(lambda a, b: jnp.where(plain, a, b), basis, changed)
                 tensor = bases.change_tensor(state.residual, basis.matrices, self.game.ring)
                 # An entry too large for the residual's dtype: play this one in the canonical basis.
-                fits = jnp.all(jnp.abs(tensor) <= jnp.iinfo(self.game.dtype).max // 2)
+                fits = jnp.all(jnp.abs(tensor) <= self.game.largest_start)
                 basis = jax.tree.map(
                     lambda a, b: jnp.where(fits, a, b), basis, bases.identity(self.game.side)
                 )

@@ -67,31 +67,30 @@ def random_basis(
     Args:
       key: consumed.
       density: chance that an off-diagonal entry of L or U is non-zero; over Z_p it is drawn
-        uniformly among the units.
+        from the units.
       shared: A = B = C as in the paper (needs equal dims); otherwise three independent ones.
     """
-    keys = jax.random.split(key, 4)
+    bits_key, sign_key = jax.random.split(key)
     count = 1 if shared else 3
     inside = jnp.arange(side)[None] < dims[:count, None]
     inside2 = inside[:, :, None] & inside[:, None, :]
+    # One draw, cut up: each call of a generator costs more than the numbers do.
+    bits = jax.random.bits(bits_key, (2, count, side, side), jnp.uint32)
 
-    def triangular(key):
-        use, value = jax.random.split(key)
-        use = jax.random.bernoulli(use, density, (count, side, side))
-        if ring.modulus:
-            value = jax.random.randint(value, (count, side, side), 1, ring.modulus)
-        else:
-            value = 2 * jax.random.randint(value, (count, side, side), 0, 2) - 1
-        below = jnp.tril(jnp.where(use & inside2, value, 0), -1)
+    def triangular(bits):
+        used = (bits >> 8) < int(density * 2**24)
+        low = (bits & 255).astype(jnp.int32)
+        value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
+        below = jnp.tril(jnp.where(used & inside2, value, 0), -1)
         return below + jnp.eye(side, dtype=jnp.int32)[None]
 
     def multiply(a, b):
         return ring.reduce(jnp.einsum("mab,mbc->mac", a, b))
 
-    lower, upper_t = triangular(keys[0]), triangular(keys[1])
+    lower, upper_t = triangular(bits[0]), triangular(bits[1])
     lower_inverse = _unit_triangular_inverse(lower, ring.modulus)
     upper_t_inverse = _unit_triangular_inverse(upper_t, ring.modulus)
-    order, sign = signed_permutation(keys[2], ring, side, dims)
+    order, sign = signed_permutation(sign_key, ring, side, dims)
     permute = jax.nn.one_hot(order[:count], side, dtype=jnp.int32) * sign[:count, :, None]
     matrices = multiply(permute, multiply(lower, jnp.swapaxes(upper_t, -1, -2)))
     inverses = multiply(
@@ -125,11 +124,12 @@ def signed_permutation(key: jax.Array, ring: Ring, side: int, dims: Int[Array, "
 
     Signs are -1 and 1 over Z and over Z_p for odd p, and absent over Z_2.
     """
-    order_key, sign_key = jax.random.split(key)
+    bits = jax.random.bits(key, (3, side), jnp.uint32)
     inside = jnp.arange(side)[None] < dims[:, None]
-    scores = jnp.where(inside, jax.random.uniform(order_key, (3, side)), 2.0 + jnp.arange(side))
+    # The high bits order the entries, padding last and in place; the lowest one is the sign.
+    scores = jnp.where(inside, (bits >> 8).astype(jnp.int32), 2**24 + jnp.arange(side)[None])
     order = jnp.argsort(scores, axis=-1).astype(jnp.int32)
-    sign = 2 * jax.random.randint(sign_key, (3, side), 0, 2) - 1
+    sign = 1 - 2 * (bits & 1).astype(jnp.int32)
     sign = jnp.where(inside & (ring.modulus != 2), sign, 1)
     return Signed(order, ring.reduce(sign))
 

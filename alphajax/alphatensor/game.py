@@ -81,9 +81,15 @@ class TensorGame:
         """int8 while no residual can leave it, else int16 (int32 for entries that need it)."""
         if self.ring.modulus:
             return np.dtype(np.int8)
-        start = max(int(np.abs(target.array).max()) for target in self.targets)
+        # Four times the largest entry: room for the entries of a changed basis.
+        start = 4 * max(int(np.abs(target.array).max()) for target in self.targets)
         reach = start + self.max_moves * self.ring.bound**3
         return np.dtype(np.int8 if reach < 2**7 else np.int16 if reach < 2**15 else np.int32)
+
+    @property
+    def largest_start(self) -> int:
+        """The largest |entry| of a first residual from which no game can leave the dtype."""
+        return int(np.iinfo(self.dtype).max) - self.max_moves * self.ring.bound**3
 
     @cached_property
     def padded(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor import bases
@@ -65,9 +66,7 @@ class NetworkConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" or isinstance(field.default, int) and not isinstance(
-                field.default, bool
-            ):
+            if type(field.default) is int:
                 low = 0 if field.name in ("profile_weight", "value_layers", "blocks") else 1
                 if not isinstance(value, int) or value < low:
                     raise ValueError(
@@ -168,11 +167,20 @@ def sample(key: jax.Array, logits: Float[Array, "B #K V"], k: int) -> Int[Array,
 
     Gumbel noise would need V logarithms a draw, which on a CPU cost more than the network.
     """
+    size = logits.shape[-1]
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    cumulative = jnp.cumsum(weights, axis=-1)
-    draw = jax.random.uniform(key, (logits.shape[0], k, 1)) * cumulative[..., -1:]
-    # Strict comparison: a value of zero weight can never be drawn, whatever the rounding.
-    return jnp.sum(cumulative <= draw, axis=-1, dtype=jnp.int32)
+    if size <= 32:  # one small matrix product; XLA's scan is slower up to here
+        cumulative = jnp.matmul(
+            weights, np.triu(np.ones((size, size), np.float32)), precision=jax.lax.Precision.HIGHEST
+        )
+    else:
+        cumulative = jnp.cumsum(weights, axis=-1)
+    # Neither is monotone to the last bit, so a masked value is passed over by its mask.
+    used = logits > jnp.finfo(jnp.float32).min / 2
+    total = jnp.max(jnp.where(used, cumulative, 0.0), axis=-1, keepdims=True)
+    draw = jax.random.uniform(key, (logits.shape[0], k, 1)) * total
+    reached = jnp.where(used & (cumulative > draw), np.arange(size, dtype=np.int32), size - 1)
+    return jnp.min(reached, axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +270,10 @@ class UniformPolicy:
 
     game: TensorGame
     token_entries: int
+
+    def init(self, key: jax.Array) -> dict:
+        """No parameters."""
+        return {}
 
     def propose(self, params, key: jax.Array, observation: Observation, k: int):
         """As `alphajax.search.Proposer`."""

@@ -107,8 +107,8 @@ def make(
     targets = (target,) if target else tuple(tensors.parse(name) for name in chosen.targets)
     arithmetic = parse_ring(ring, chosen.bound) if ring else parse_ring(chosen.ring, chosen.bound)
     system = (_paper if network == "paper" else _laptop)(targets, arithmetic, network)
-    system = replace(system, training=replace(system.training, learn=not (untrained or uniform)))
-    system = replace(system, uniform=uniform)
+    training = replace(system.training, learn=not (untrained or uniform))
+    system = replace(system, training=training, uniform=uniform)
     for name, value in (overrides or {}).items():
         system = override(system, name, value)
     check(system)
@@ -134,7 +134,7 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTenso
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=64, learner_steps=200, batch=128, warmup_steps=2000, learning_rate=1e-3,
+            games=128, learner_steps=200, batch=128, warmup_steps=2000, learning_rate=1e-3,
             clip=1.0, capacity=20_000, decay_step=1_000_000,
         ),
         mix=MixConfig(

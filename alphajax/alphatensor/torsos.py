@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.game import Observation
 from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.ranks import matrix_rank
+from alphajax.alphatensor.ranks import matrix_rank, rank_gf2
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
@@ -124,7 +124,7 @@ def probe_vectors(side: int, prime: int, weight: int) -> np.ndarray:
 
 def rank_profiles(
     residual: Int[Array, "B S S S"], prime: int, weight: int
-) -> Int[Array, "B 3 V"]:
+) -> Int[Array, "B V 3"]:
     """Rank over GF(prime) of the residual contracted with each low-weight vector of each mode.
 
     If S is a sum of few terms, contracting with a vector that is orthogonal to most of their
@@ -132,16 +132,29 @@ def rank_profiles(
     """
     side = residual.shape[-1]
     vectors = probe_vectors(side, prime, weight)
-    modes = jnp.stack(
-        [residual, jnp.moveaxis(residual, 2, 1), jnp.moveaxis(residual, 3, 1)], axis=1
-    )
-    # In float32 the contraction is one matrix product, and exact below 2^24.
-    flat = (modes.astype(jnp.int32) % prime).astype(jnp.float32).reshape(-1, 3, side, side * side)
-    mixed = jnp.einsum(
-        "va,bmax->bmvx", vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
-    )
-    matrices = mixed.astype(jnp.int32).reshape(*mixed.shape[:-1], side, side)
-    return matrix_rank(matrices, prime)
+    # The batch goes last, where the hardware's lanes are: [mode, its axis, row, column, B].
+    x = jnp.moveaxis(residual, 0, -1).astype(jnp.int32) % prime
+    modes = jnp.stack([x, jnp.moveaxis(x, 1, 0), jnp.moveaxis(x, 2, 0)])
+    if prime == 2:
+        # Rows as bit masks: adding slices is XOR, and each sum is one XOR away from an earlier one.
+        shifts = np.arange(side, dtype=np.int32).reshape(1, 1, 1, side, 1)
+        masks = jnp.sum(modes << shifts, axis=3, dtype=jnp.int32)  # [mode, axis, row, B]
+        sums: dict[tuple[int, ...], Array] = {}
+        for vector in vectors:
+            *rest, last = (int(i) for i in np.flatnonzero(vector))
+            before = sums.get(tuple(rest))
+            sums[*rest, last] = masks[:, last] if before is None else before ^ masks[:, last]
+        matrices = jnp.stack(list(sums.values()))  # [V, mode, row, B]
+        ranks = rank_gf2([matrices[:, :, row] for row in range(side)])
+    else:
+        # In float32 the contraction is one matrix product, and exact below 2^24.
+        flat = modes.astype(jnp.float32).reshape(3, side, -1)
+        mixed = jnp.einsum(
+            "va,max->vmx", vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
+        )
+        matrices = mixed.astype(jnp.int32).reshape(len(vectors), 3, side, side, -1)
+        ranks = matrix_rank(jnp.moveaxis(matrices, -1, 2), prime)
+    return jnp.moveaxis(ranks, -1, 0)
 
 
 class DenseTorso(nn.Module):
