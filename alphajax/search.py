@@ -112,6 +112,8 @@ class SearchConfig:
             raise ValueError(f"max_depth: received {self.max_depth}; expected 1 or more, or None")
         if self.algorithm not in ("gumbel", "puct"):
             raise ValueError(f"algorithm: received {self.algorithm!r}; expected gumbel or puct")
+        if not self.n_bar > 1:
+            raise ValueError(f"n_bar: received {self.n_bar}; expected above 1")
         if not 0 <= self.discount <= 1:
             raise ValueError(f"discount: received {self.discount}; expected 0..1")
 

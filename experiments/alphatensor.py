@@ -13,7 +13,6 @@ import time
 STARTED = time.time()
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -78,20 +77,6 @@ def settings(pairs: tuple[str, ...]) -> dict:
     return found
 
 
-def set_up_jax(devices: int | None) -> None:
-    """Before the first use of a device: cores as devices, a fast generator, a compilation cache."""
-    import jax
-
-    if os.environ.get("JAX_PLATFORMS", "") in ("", "cpu"):
-        # Each core plays its own games; this is several times faster than sharing small operations.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", devices or min(cores or 1, 8))
-    jax.config.update("jax_default_prng_impl", "unsafe_rbg")
-    if not jax.config.jax_compilation_cache_dir:
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alphajax"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-
-
 def free_folder(name: str) -> Path:
     path, number = Path("runs") / name, 1
     while path.exists():
@@ -106,6 +91,8 @@ WHAT_IT_IS = ("preset", "seed", "network", "target", "ring", "untrained", "unifo
 
 def main(args: Args) -> int:
     print(f"alphajax AlphaTensor: {args.resume or args.target or args.preset}", flush=True)
+    from devices import set_up_jax
+
     set_up_jax(args.devices)
     from alphajax import runs
     from alphajax.alphatensor import presets, tensors

@@ -250,8 +250,7 @@ class NetworkPolicy:
         log_probs = jnp.where(batch.weights > 0, log_probs, 0.0)
         policy = -jnp.sum(batch.weights * log_probs, axis=-1)
         policy = _weighted_mean(policy, batch.policy_weight)
-        value = quantile_loss(quantiles / self.game.max_moves, batch.value / self.game.max_moves)
-        value = _weighted_mean(value, batch.value_weight)
+        value = _weighted_mean(quantile_loss(quantiles, batch.value), batch.value_weight)
         error = jnp.abs(jnp.mean(quantiles, axis=-1) - batch.value)
         metrics = {
             "policy_loss": policy,

@@ -125,6 +125,7 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTenso
         network=NetworkConfig(
             token_entries=token_entries(ring, game.side),
             risk=0.0,
+            value_weight=0.2,
             temperature=1.3,
             signed_permutations=False,
             **NETWORKS[network],
@@ -134,7 +135,7 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTenso
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=128, learner_steps=200, batch=128, warmup_steps=2000, learning_rate=1e-3,
+            games=128, learner_steps=100, batch=256, warmup_steps=2000, learning_rate=5e-3,
             clip=1.0, capacity=20_000, decay_step=1_000_000,
         ),
         mix=MixConfig(

@@ -1,0 +1,24 @@
+"""What every experiment does before it first uses a device."""
+
+import os
+from pathlib import Path
+
+
+def set_up_jax(devices: int | None = None, cache: bool = True) -> None:
+    """Cores as devices, a fast random generator, and a compilation cache.
+
+    Args:
+      devices: how many CPU devices to make (default: one for each core, at most 8).
+      cache: keep compiled programs in the user's cache folder.
+    """
+    import jax
+
+    if os.environ.get("JAX_PLATFORMS", "") in ("", "cpu"):
+        # Each core plays its own games: several times faster than sharing small operations.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", devices or min(cores or 1, 8))
+    # Threefry costs more than the network on a CPU.
+    jax.config.update("jax_default_prng_impl", "unsafe_rbg")
+    if cache and not jax.config.jax_compilation_cache_dir:
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alphajax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
