@@ -148,16 +148,20 @@ def synthetic(
 ) -> Position:
     """A batch of random positions of random synthetic games.
 
-    The number of terms left is uniform on 1..limit, that of the moves already played uniform on
-    0..limit - left.  `key` is consumed.
+    The number of terms left is uniform on 1..limit + 1 and, *independently*, that of the moves still
+    allowed uniform on 1..limit.  Were a demonstration always solvable in the moves allowed, the value
+    head would learn that every position is, and could not tell a dead end from a good position.
+    `key` is consumed.
     """
     count = limits.shape[0]
     factor_key, left_key, played_key, label_key = jax.random.split(key, 4)
+    terms = game.max_moves + game.history
     factors = random_factors(
-        factor_key, (count, game.max_moves), game.side, dims, game.ring, distribution
+        factor_key, (count, terms), game.side, dims, game.ring, distribution
     )
-    left = jax.random.randint(left_key, (count,), 1, limits + 1)
-    played = jax.random.randint(played_key, (count,), 0, limits - left + 1)
+    most = jnp.minimum(limits + 1, game.max_moves)
+    left = jax.random.randint(left_key, (count,), 1, most + 1)
+    played = jax.random.randint(played_key, (count,), 0, limits)
     # One draw for the whole batch again: the labels' order.
     scores = jax.random.uniform(label_key, factors.shape[:2])
     build = functools.partial(position, game=game, labels=labels, order_free=order_free)

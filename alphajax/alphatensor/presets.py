@@ -135,8 +135,8 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTenso
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=128, learner_steps=100, batch=256, warmup_steps=2000, learning_rate=5e-3,
-            clip=1.0, capacity=20_000, decay_step=1_000_000,
+            games=512, learner_steps=100, batch=256, warmup_steps=2000, learning_rate=5e-3,
+            clip=1.0, capacity=16_384, decay_step=1_000_000,
         ),
         mix=MixConfig(
             demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
