@@ -73,7 +73,7 @@ def settings(pairs: tuple[str, ...]) -> dict:
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            found[name] = text
+            found[name] = float(text) if text in ("nan", "inf") else text
     return found
 
 

@@ -64,10 +64,10 @@ def table(results: list[dict]) -> str:
         mine = [r for r in results if r["command"].rsplit(" --seed", 1)[0] == command]
         best = min(r["best"] or 10**9 for r in mine)
         times = [r["seconds"] for r in mine if r["best"] == best]
+        shown = ", ".join("-" if r["seconds"] is None else f"{r['seconds']:.0f}" for r in mine)
         rows.append(
             f"| `{command.split('alphatensor.py ')[1]}` | {', '.join(str(r['best']) for r in mine)} |"
-            f" {', '.join('-' if r['seconds'] is None else f'{r["seconds"]:.0f}' for r in mine)} |"
-            f" {statistics.median(times):.0f} |"
+            f" {shown} | {statistics.median(times):.0f} |"
             f" {statistics.median(r['total_simulations'] for r in mine):,.0f} |"
         )
     return "\n".join(rows)

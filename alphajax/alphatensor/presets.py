@@ -135,8 +135,9 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTenso
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=512, learner_steps=100, batch=256, warmup_steps=2000, learning_rate=5e-3,
-            clip=1.0, capacity=16_384, decay_step=1_000_000,
+            # A network that is not good yet finds nothing, however much it plays: learn first.
+            games=512, learner_steps=200, batch=256, learning_rate=5e-3, decay_step=5000, clip=1.0,
+            warmup_steps=2000 if ring.base ** game.side <= 16 else 6000, capacity=16_384,
         ),
         mix=MixConfig(
             demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
