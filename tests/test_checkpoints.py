@@ -9,7 +9,6 @@ import pytest
 
 from alphajax.checkpoints import CheckpointError, Checkpoints
 
-
 # orbax leaves coroutines behind when a save or restore fails; Python complains as they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

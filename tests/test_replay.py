@@ -21,7 +21,7 @@ def contents(buffer):
     """What is stored, the oldest first."""
     capacity, filled = len(buffer.items["y"]), int(buffer.filled[0])
     slots = (int(buffer.next[0]) - filled + np.arange(filled)) % capacity
-    return [tuple(map(int, buffer.items["x"][s])) + (int(buffer.items["y"][s]),) for s in slots]
+    return [(*tuple(map(int, buffer.items["x"][s])), int(buffer.items["y"][s])) for s in slots]
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 6], ids="capacity {}".format)

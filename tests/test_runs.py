@@ -13,7 +13,7 @@ from alphajax.files import write_atomically
 
 def test_a_folder_in_use_is_refused_and_says_how_to_go_on(tmp_path):
     runs.RunFolder(tmp_path / "run", {"seed": 1})
-    with pytest.raises(runs.RunError, match="is not empty.*--resume"):
+    with pytest.raises(runs.RunError, match=r"is not empty.*--resume"):
         runs.RunFolder(tmp_path / "run", {"seed": 1})
     runs.RunFolder(tmp_path / "run", {"seed": 1}, resume=True)
 

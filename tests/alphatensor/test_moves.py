@@ -53,7 +53,7 @@ def test_tokens_spell_moves(ring, width):
     moves = random_moves(ring, 20)
     tokens = alphabet.encode(jnp.asarray(moves))
     assert tokens.shape == (20, alphabet.count)
-    assert 0 <= tokens.min() and tokens.max() < alphabet.size
+    assert tokens.min() >= 0 and tokens.max() < alphabet.size
     np.testing.assert_array_equal(alphabet.decode(tokens), moves)
     # The table is the same spelling, token by token.
     np.testing.assert_array_equal(alphabet.table[tokens].reshape(moves.shape), moves)

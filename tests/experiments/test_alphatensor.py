@@ -17,11 +17,8 @@ from alphajax.alphatensor import presets, scheme_files, schemes
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphatensor.py"
-LENGTH = "--iterations 6 --save-seconds 0 --stop-at 0 --devices 2".split()
-SMALL = (
-    "--set training.warmup_steps=8 training.learner_steps=4 training.batch=32 training.games=16"
-    " search.simulations=8 search.candidates=8 network.width=16 network.policy_width=16"
-).split()
+LENGTH = ["--iterations", "6", "--save-seconds", "0", "--stop-at", "0", "--devices", "2"]
+SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.policy_width=16"]
 
 
 def environment(cache: Path) -> dict:

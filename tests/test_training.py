@@ -1,0 +1,202 @@
+"""The loop on four devices: deterministic, traced once, and it keeps what it finds."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphajax import training
+from alphajax.alphatensor import tensors
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.network import NetworkConfig
+from alphajax.search import SearchConfig
+from alphajax.training import TrainingConfig
+
+SYSTEM = AlphaTensor(
+    # Rank 2 both, at once found even by a network that knows nothing.
+    game=TensorGame(
+        targets=(tensors.matmul(1, 1, 2), tensors.matmul(1, 2, 1)), ring=Ring(2), history=1
+    ),
+    network=NetworkConfig(
+        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8,
+        policy_layers=1, token_entries=2, value_width=8, value_layers=1, quantiles=2,
+        signed_permutations=False,
+    ),
+    search=SearchConfig(algorithm="gumbel", simulations=4, candidates=4, max_depth=2),
+    training=TrainingConfig(
+        games=32, learner_steps=2, batch=16, capacity=128, warmup_steps=4, learning_rate=1e-2,
+        rate_warmup=1,
+    ),
+    mix=MixConfig(pool=64, best_share=0.25, shared_basis=False),
+)
+
+
+def bits(tree):
+    """Every array as bytes, keys included."""
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        .tobytes()
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+@functools.cache
+def mesh(devices):
+    return training.make_mesh(devices)
+
+
+def play(system, chunks, iterations, devices=4, seed=0):
+    """The state after that many chunks, and all metrics."""
+    state, metrics = training.init(system, jax.random.key(seed), mesh(devices)), []
+    for _ in range(chunks):
+        state, found = training.run(system, state, iterations, mesh(devices))
+        metrics.append(jax.device_get(found))
+    return state, jax.tree.map(lambda *x: np.concatenate(x), *metrics)
+
+
+@functools.cache
+def four_devices():
+    return play(SYSTEM, 4, 1)
+
+
+def test_nothing_is_played_before_the_warm_up_is_over():
+    state, metrics = four_devices()
+    assert metrics["learner_step"].tolist() == [2, 4, 6, 8]
+    assert metrics["games"].tolist() == [0, 32, 64, 96]
+    assert (metrics["play/moves"] > 0).tolist() == [False, True, True, True]
+    assert state.iteration == 4 and state.learner_step == 8
+    assert all(np.isfinite(x).all() for x in metrics.values())
+
+
+def test_what_is_found_decomposes_its_target_and_tightens_the_limit():
+    state, metrics = four_devices()
+    assert metrics["best_rank"][0].tolist() == [3, 3] and metrics["limit"][0].tolist() == [2, 2]
+    assert metrics["best_rank"][-1].tolist() == [2, 2]
+    assert metrics["limit"][-1].tolist() == [1, 1]
+    for index in range(2):
+        u, v, w = np.moveaxis(np.asarray(state.memory.factors[index], int), 1, 0)
+        tensor = np.einsum("ri,rj,rk->ijk", u, v, w) % 2
+        np.testing.assert_array_equal(tensor, SYSTEM.game.padded[index])
+
+
+def test_each_device_plays_its_own_games():
+    state, _ = four_devices()
+    filled, actions = np.asarray(state.replay.filled), np.asarray(state.replay.items.actions)
+    assert filled.shape == (4,) and (filled > 8).all()
+    shards = actions.reshape(4, -1, *actions.shape[1:])
+    assert len({shard[: filled.min()].tobytes() for shard in shards}) == 4
+    assert len(state.replay.items.actions.sharding.device_set) == 4
+    assert state.learner_step.sharding.is_fully_replicated
+    for x in jax.tree.leaves(state.params):  # gradients were averaged: every copy is the same
+        assert x.sharding.is_fully_replicated
+        assert len({np.asarray(shard.data).tobytes() for shard in x.addressable_shards}) == 1
+
+
+def test_chunks_are_compiled_once(no_compilation):
+    state, _ = play(SYSTEM, 2, 1)
+    with no_compilation():
+        for _ in range(2):
+            state, _ = training.run(SYSTEM, state, 1, mesh(4))
+        jax.block_until_ready(state)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    again, metrics = play(SYSTEM, 4, 1)
+    assert bits(again) == bits(four_devices()[0])
+    assert bits(metrics) == bits(four_devices()[1])
+    other, _ = play(SYSTEM, 4, 1, seed=1)
+    assert bits(other.params) != bits(again.params)
+
+
+def test_how_a_run_is_cut_into_chunks_does_not_matter():
+    """Bit for bit: a resumed run must be the run that was never interrupted."""
+    whole, metrics = play(SYSTEM, 2, 2)
+    assert bits(whole) == bits(four_devices()[0])
+    assert bits(metrics) == bits(four_devices()[1])
+
+
+def test_donated_states_are_gone():
+    state = training.init(SYSTEM, jax.random.key(0), mesh(4))
+    training.run(SYSTEM, state, 1, mesh(4))
+    assert state.replay.items.actions.is_deleted()
+
+
+def test_an_abstract_state_is_the_shape_of_a_real_one():
+    state, shapes = four_devices()[0], training.abstract(SYSTEM, jax.random.key(0), mesh(4))
+    for real, shape in zip(jax.tree.leaves(state), jax.tree.leaves(shapes), strict=True):
+        assert (real.shape, real.dtype) == (shape.shape, shape.dtype)
+        assert real.sharding.is_equivalent_to(shape.sharding, real.ndim)
+
+
+CONTROL = dataclasses.replace(SYSTEM.training, learn=False)
+
+
+@pytest.mark.parametrize("uniform", [False, True], ids=["untrained", "uniform"])
+def test_controls_play_without_learning(uniform):
+    """On one device: a mesh of one."""
+    system = dataclasses.replace(SYSTEM, training=CONTROL, uniform=uniform)
+    start = training.init(system, jax.random.key(0), mesh(1)).params
+    state, metrics = play(system, 2, 1, devices=1)
+    assert bits(state.params) == bits(start) and state.learner_step == 0
+    assert metrics["games"].tolist() == [32, 64]
+    assert metrics["best_rank"][-1].tolist() == [2, 2]
+    assert not any(name.startswith("learn/") for name in metrics)
+
+
+def test_learning_rate_schedule_and_clipping():
+    config = TrainingConfig(
+        learning_rate=1.0, rate_warmup=2, decay_step=4, clip=1e-3, weight_decay=0.0
+    )
+    update = training.optimizer(config)
+    params = jnp.zeros(2)
+    state, sizes = update.init(params), []
+    for _ in range(6):
+        change, state = update.update(jnp.array([30.0, 40.0]), state, params)
+        sizes.append(float(-change[0]))
+    np.testing.assert_allclose(sizes, [0, 0.5, 1, 1, 0.1, 0.1], rtol=1e-4)
+    clipped = optax_momentum(state)
+    np.testing.assert_allclose(np.linalg.norm(clipped) / (1 - 0.9**6), 1e-3, rtol=1e-4)
+
+
+def optax_momentum(state):
+    """Adam's running mean of gradients, which shows what reached it."""
+    return next(
+        leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state) if "mu" in str(path)
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (dict(games=0), "games: received 0; expected a whole number >= 1"),
+        (dict(learner_steps=-1), "learner_steps: received -1"),
+        (dict(batch=0), "batch: received 0"),
+        (dict(capacity=0), "capacity: received 0"),
+        (dict(learning_rate=float("nan")), "learning_rate: received nan; expected a finite number"),
+        (dict(learning_rate=0.0), "learning_rate: received 0.0"),
+        (dict(clip=float("inf")), "clip: received inf"),
+        (dict(weight_decay=-1.0), "weight_decay: received -1.0"),
+    ],
+)
+def test_nonsense_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        TrainingConfig(**arguments)
+
+
+@pytest.mark.parametrize("field", ["games", "batch", "capacity"])
+def test_counts_must_divide_over_the_devices(field):
+    config = dataclasses.replace(SYSTEM.training, **{field: 66})
+    system = dataclasses.replace(SYSTEM, training=config)
+    with pytest.raises(ValueError, match=f"{field}: received 66; expected a multiple .* 4"):
+        training.init(system, jax.random.key(0), mesh(4))
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_a_mesh_needs_devices_that_are_there(count):
+    with pytest.raises(ValueError, match=f"devices: received {count}; expected 1 to 4"):
+        training.make_mesh(count)
