@@ -300,7 +300,7 @@ def _learn(system: System, state: RunState, key: jax.Array, devices: int):
         batch = system.make_batch(key, state.memory, state.replay, number, count)
         grads, metrics = jax.grad(system.policy.loss, has_aux=True)(params, batch)
         grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state, number + 1), metrics
 
