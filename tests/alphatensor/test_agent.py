@@ -1,0 +1,209 @@
+"""How games start, what is remembered of them, and what a batch is made of."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphajax import games, replay
+from alphajax.alphatensor import bases, tensors
+from alphajax.alphatensor.agent import AlphaTensor, Finished, MixConfig
+from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.moves import Move, Ring
+from alphajax.alphatensor.network import NetworkConfig
+from alphajax.search import SearchConfig, SearchResult
+from alphajax.training import Step, TrainingConfig
+
+NETWORK = NetworkConfig(
+    torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
+    token_entries=1, value_width=8, value_layers=1,
+)
+TARGETS = (tensors.matmul(1, 1, 2), tensors.matmul(2, 1, 1), tensors.matmul(1, 2, 1))
+
+
+def make(ring=None, targets=TARGETS, candidates=3, **mix):
+    return AlphaTensor(
+        game=TensorGame(targets=targets, ring=ring or Ring(), history=1),
+        network=NETWORK,
+        search=SearchConfig(simulations=4, candidates=candidates),
+        training=TrainingConfig(learner_steps=1, batch=8, games=4, capacity=16),
+        mix=MixConfig(**mix),
+    )
+
+
+@functools.cache
+def started(ring, count=48):
+    agent = make(ring, canonical_share=0.5, basis_density=0.9)
+    memory = agent.init_memory(1)
+    start = jax.jit(agent.start, static_argnums=2)
+    return agent, memory, *start(jax.random.key(0), memory, count)
+
+
+@pytest.mark.parametrize("ring", [Ring(), Ring(3)], ids=lambda ring: ring.name)
+def test_games_start_on_a_target_in_the_basis_that_is_remembered(ring):
+    agent, _, states, (target, basis) = started(ring)
+    assert set(np.asarray(target)) == {0, 1, 2}
+    plain = 0
+    for b, index in enumerate(np.asarray(target)):
+        tensor = agent.game.padded[index].astype(int)
+        a, b_, c = np.asarray(basis.matrices[b], int)
+        changed = ring.reduce(np.einsum("ai,bj,ck,ijk->abc", a, b_, c, tensor))
+        np.testing.assert_array_equal(states.residual[b], changed)
+        plain += np.array_equal(basis.matrices[b], bases.identity(agent.game.side).matrices)
+        assert states.dims[b].tolist() == list(TARGETS[index].shape)
+        assert states.limit[b] == 2 and states.moves[b] == 0
+    assert 10 < plain < 40  # half of 48, and a few by chance
+
+
+def test_no_game_can_leave_its_dtype():
+    """Entries grow with the basis and with each move: neither may wrap around to a false zero."""
+    agent = make(Ring(0, 2), (tensors.matmul(1, 2, 3),), canonical_share=0.0, basis_density=1.0)
+    states, _ = jax.jit(agent.start, static_argnums=2)(
+        jax.random.key(0), agent.init_memory(1), 200
+    )
+    most = np.abs(np.asarray(states.residual, int)).max()
+    assert most > 1
+    assert most + agent.game.max_moves * 2**3 <= np.iinfo(agent.game.dtype).max
+
+
+def test_the_limit_is_one_less_than_the_best_and_never_more_than_naive():
+    agent = make(targets=(tensors.matmul(1, 1, 2), tensors.matmul(1, 2, 2)))
+    memory = agent.init_memory(1)
+    limits = lambda *rank: agent.limits(memory._replace(rank=jnp.array(rank))).tolist()  # noqa: E731
+    assert agent.limits(memory).tolist() == [2, 4]
+    assert limits(2, 5) == [1, 4]
+    assert limits(5, 3) == [2, 2]
+    assert limits(1, 1) == [1, 1]
+
+
+def trajectories(factors, rewards, mask, k=3):
+    """What `games.play` would return for these moves."""
+    b, t, _, side = factors.shape
+    observation = games_observation(b, t, side)
+    moves = Move(jnp.asarray(factors, jnp.int8))
+    candidates = Move(jnp.repeat(moves.factors[:, :, None], k, axis=2))
+    found = SearchResult(moves, candidates, jnp.full((b, t, k), 1 / k), jnp.zeros((b, t)))
+    return games.Trajectories(Step(observation, moves, found), jnp.asarray(rewards), jnp.asarray(mask))
+
+
+def games_observation(b, t, side):
+    from alphajax.alphatensor.game import Observation
+
+    return Observation(
+        jnp.zeros((b, t, side, side, side), jnp.int8), jnp.zeros((b, t, 1, 3, side), jnp.int8),
+        jnp.zeros((b, t, 3), jnp.int8), jnp.zeros((b, t), jnp.int16),
+    )
+
+
+@pytest.mark.parametrize("ring", [Ring(), Ring(3)], ids=lambda ring: ring.name)
+def test_finished_games_are_brought_back_and_remembered(ring):
+    agent, memory, states, (target, basis) = started(ring)
+    side, count = agent.game.side, len(target)
+    known = np.zeros((3, 2, 3, side), int)  # the naive decompositions
+    for index, one in enumerate(TARGETS):
+        for r, place in enumerate(np.argwhere(one.array)):
+            known[index, r, np.arange(3), place] = 1
+    played = bases.change_factors(
+        jnp.asarray(known)[target].reshape(count, 2, 3, side).swapaxes(0, 1),
+        basis.matrices[0], ring,
+    )
+    played = jnp.stack([
+        bases.change_factors(jnp.asarray(known[i]), m, ring)
+        for i, m in zip(np.asarray(target), basis.matrices, strict=True)
+    ])
+    # Targets 0 and 1 are solved in every other game, target 2 never.
+    solved = (np.asarray(target) < 2) & (np.arange(count) % 2 == 0)
+    rewards = np.where(solved[:, None], [[-1.0, -1.0]], [[-1.0, -3.0]]).astype(np.float32)
+    residual = jnp.where(solved[:, None, None, None], 0, states.residual)
+    states = states._replace(residual=residual, moves=jnp.full(count, 2, jnp.int16))
+    mask = np.ones((count, 2), bool)
+    memory, items, kept, sums = jax.jit(agent.finish)(
+        memory, states, (target, basis), trajectories(np.asarray(played), rewards, mask)
+    )
+    assert memory.rank.tolist() == [2, 2, 3]
+    for index in range(2):
+        u, v, w = np.moveaxis(np.asarray(memory.factors[index], int), 1, 0)
+        tensor = ring.reduce(np.einsum("ri,rj,rk->ijk", u, v, w))
+        np.testing.assert_array_equal(tensor, agent.game.padded[index])
+    assert not memory.factors[2].any()
+    assert int(memory.finished.filled[0]) == solved.sum() == sums["solved"]
+    np.testing.assert_array_equal(
+        memory.finished.items.factors[: solved.sum()], np.asarray(played)[solved]
+    )
+    # Every position goes to the replay with the return that was observed from there on.
+    np.testing.assert_allclose(items.value, games.returns(jnp.asarray(rewards)).reshape(-1))
+    assert kept.all() and sums["return"] == rewards.sum()
+    for item, shape in zip(
+        jax.tree.leaves(items), jax.tree.leaves(agent.item()), strict=True
+    ):
+        assert item.shape[1:] == shape.shape and item.dtype == shape.dtype
+    # A worse game later changes nothing.
+    again, *_ = jax.jit(agent.finish)(
+        memory, states._replace(residual=states.residual + 1), (target, basis),
+        trajectories(np.zeros_like(played), rewards, mask),
+    )
+    np.testing.assert_array_equal(again.factors, memory.factors)
+    assert again.rank.tolist() == [2, 2, 3]
+
+
+def remembering(agent):
+    """A memory with one finished game of rank 2, and a buffer with one played position."""
+    memory = agent.init_memory(1)
+    factors = jnp.ones((2, 3, agent.game.side), jnp.int8)
+    finished = Finished(factors[None], jnp.array([2]), jnp.array([[2, 2, 2]], jnp.int8))
+    memory = memory._replace(
+        finished=replay.write(memory.finished, finished, jnp.array([True]))
+    )
+    buffer = replay.empty(agent.item(), 4)
+    item = jax.tree.map(lambda x: jnp.ones((1, *x.shape), x.dtype), agent.item())
+    return memory, replay.write(buffer, item, jnp.array([True]))
+
+
+@pytest.mark.parametrize("labels, order_free", [(1, False), (2, True)])
+def test_a_batch_is_mixed_from_three_sources(labels, order_free):
+    agent = make(
+        candidates=4, demonstration_share=0.5, best_share=0.25, labels=labels,
+        order_free=order_free, demonstration_decay=10, demonstration_floor=0.2, pool=4,
+    )
+    make_batch = jax.jit(agent.make_batch, static_argnums=4)
+    key = jax.random.key(0)
+    memory, buffer = remembering(agent)
+    batch = make_batch(key, memory, buffer, jnp.int32(5), 8)
+    assert {x.shape[0] for x in jax.tree.leaves(batch)} == {8}
+    assert batch.actions.shape == (8, 4, 3, agent.game.side)
+    np.testing.assert_allclose(batch.policy_weight, [0.6] * 4 + [1.0] * 4, rtol=1e-6)
+    np.testing.assert_allclose(batch.policy_weight, batch.value_weight)
+    np.testing.assert_allclose(batch.weights[:6].sum(axis=1), 1, rtol=1e-6)
+    assert not batch.weights[:6, labels:].any()
+    assert (batch.value[6:] == 1).all() and (batch.value[:6] < 0).all()
+    late = make_batch(key, memory, buffer, jnp.int32(99), 8)
+    np.testing.assert_allclose(late.policy_weight[:4], 0.2, rtol=1e-6)
+    # Before the first game there is nothing to learn but demonstrations.
+    empty = jax.tree.map(jnp.zeros_like, (memory.finished, buffer))
+    batch = make_batch(key, memory._replace(finished=empty[0]), empty[1], jnp.int32(0), 8)
+    assert batch.policy_weight.tolist() == batch.value_weight.tolist() == [1] * 4 + [0] * 4
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(batch))
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (dict(demonstration_share=1.5), "demonstration_share: received 1.5"),
+        (dict(demonstration_share=0.8, best_share=0.3), "expected at most 1 together"),
+        (dict(labels=0), "labels: received 0"),
+        (dict(pool=0), "pool: received 0"),
+        (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
+        (dict(canonical_share=-0.1), "canonical_share"),
+    ],
+)
+def test_nonsense_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        MixConfig(**arguments)
+
+
+def test_uniform_candidates_cannot_be_learned():
+    agent = make()
+    with pytest.raises(ValueError, match="uniform"):
+        AlphaTensor(game=agent.game, network=NETWORK, uniform=True)
