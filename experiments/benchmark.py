@@ -122,10 +122,13 @@ def main(args: Args) -> int:
             states, reward = jax.vmap(game.step)(node.state, move)
             node, prior, value, over = evaluate(key, states)
             discount = jnp.where(over, 0.0, 1.0)
-            return mctx.RecurrentFnOutput(reward, discount, prior, value), node
+            step = mctx.RecurrentFnOutput(
+                reward=reward, discount=discount, prior_logits=prior, value=value
+            )
+            return step, node
 
         node, prior, value, _ = evaluate(key, states)
-        root = mctx.RootFnOutput(prior, value, node)
+        root = mctx.RootFnOutput(prior_logits=prior, value=value, embedding=node)
         return mctx.gumbel_muzero_policy(
             params, key, root, recurrent, config.simulations, max_depth=config.max_depth,
             max_num_considered_actions=config.considered,

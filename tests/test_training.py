@@ -139,7 +139,8 @@ CONTROL = dataclasses.replace(SYSTEM.training, learn=False)
 @pytest.mark.parametrize("uniform", [False, True], ids=["untrained", "uniform"])
 def test_controls_play_without_learning(uniform):
     """On one device: a mesh of one."""
-    system = dataclasses.replace(SYSTEM, training=CONTROL, uniform=uniform)
+    mix = dataclasses.replace(SYSTEM.mix, canonical_share=1.0)
+    system = dataclasses.replace(SYSTEM, training=CONTROL, uniform=uniform, mix=mix)
     start = training.init(system, jax.random.key(0), mesh(1)).params
     state, metrics = play(system, 2, 1, devices=1)
     assert bits(state.params) == bits(start) and state.learner_step == 0
