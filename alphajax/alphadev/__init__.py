@@ -1,0 +1,1 @@
+"""AlphaDev: short programs found by playing AssemblyGame."""
