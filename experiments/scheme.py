@@ -23,7 +23,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from alphajax.alphatensor import algorithms, scheme_files, schemes
+from alphajax.alphatensor import algorithms, scheme_files, scheme_text, schemes
+from alphajax.files import write_atomically
 
 Form = Literal["readable", "latex", "text", "numpy", "jax", "c", "picture"]
 Convention = Literal["transposed", "plain"]
@@ -104,7 +105,7 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
     write = {
         "readable": algorithms.readable,
         "latex": algorithms.latex,
-        "text": algorithms.to_text,
+        "text": scheme_text.to_text,
         "numpy": algorithms.numpy_source,
         "jax": algorithms.jax_source,
         "c": algorithms.c_source,
@@ -117,7 +118,7 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
         pictures.draw(_one(file, said), out)
         print(out)
     elif out is not None:
-        scheme_files.write_atomically(out, write[form](_one(file, said)).encode())
+        write_atomically(out, write[form](_one(file, said)).encode())
         print(out)
     else:
         for scheme in _load(file, said).values():

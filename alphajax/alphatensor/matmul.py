@@ -44,7 +44,8 @@ import numpy as np
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from alphajax.alphatensor.schemes import Scheme, characteristic, permute
+from alphajax.alphatensor.composition import permute
+from alphajax.alphatensor.schemes import Scheme, characteristic
 
 
 def matmul(
@@ -246,6 +247,8 @@ def _nested(a, b, levels, precision, zero):
         return c, _zero_after(c)
     scheme = levels[0].scheme
     n, m, p = scheme.sizes
+    if not scheme.rank:
+        return jnp.zeros((*a.shape[:-1], b.shape[-1]), wide), zero
     products = []
     for u, v in zip(scheme.u.T, scheme.v.T, strict=True):
         zero = zero.astype(wide)

@@ -29,17 +29,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from alphajax.alphatensor.schemes import (
-    Scheme,
-    Sizes,
-    cyclic,
-    naive,
-    permute,
-    project,
-    strassen,
-    transpose,
-    verify,
-)
+from alphajax.alphatensor.composition import cyclic, permute, project, transpose
+from alphajax.alphatensor.schemes import Scheme, Sizes, naive, strassen, verify
 
 # Ranks of n <= m <= p <= 5, from the tables of Fawzi et al. (2022); a size with a 1 has rank n m p.
 _SAME = {

@@ -13,45 +13,23 @@ cannot be opened at all is the usual OSError. Every file written is complete or 
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import hashlib
 import io
 import json
 import math
-import pickletools
 import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from alphajax.alphatensor.algorithms import from_text, text_header, to_text
+from alphajax.alphatensor.array_files import SchemeFileError, explained, read_arrays
+from alphajax.alphatensor.scheme_text import from_text, text_header, to_text
 from alphajax.alphatensor.schemes import Scheme, characteristic, renumber_c, verify
 from alphajax.files import write_atomically
-
-LARGEST = 2**31  # bytes that the members of one .npz may unpack to, against decompression bombs
-
-
-class SchemeFileError(ValueError):
-    """A scheme file that is truncated, corrupt, malicious, mis-shaped or does not say enough."""
-
-
-@contextlib.contextmanager
-def _explained(path):
-    """Turns whatever a hostile file provokes in zip, zlib, JSON or NumPy into the one error."""
-    try:
-        yield
-    except SchemeFileError as error:
-        raise SchemeFileError(f"{path}: {error}") from None
-    except Exception as error:
-        raise SchemeFileError(
-            f"{path}: not a readable scheme: {error or type(error).__name__}"
-        ) from error
 
 
 def save(path, scheme: Scheme, c: str = "transposed") -> None:
@@ -222,6 +200,17 @@ def _comment(keys, ring: str, c: str) -> str:
     return f"{said}crc32={zlib.crc32((said + repr(sorted(keys))).encode()):08x}"
 
 
+def _stated(comment: str, keys) -> tuple[str | None, str | None]:
+    """The ring and the convention of C that the comment of a .npz states, if it does."""
+    match = re.match(r"alphajax schemes ring=(\S+) c=(\S+) ", comment)
+    if not match:
+        return None, None
+    ring, c = match.groups()
+    if comment != _comment(keys, ring, c):
+        raise SchemeFileError(f"the statement {comment!r} does not match its checksum")
+    return ring, c
+
+
 def load_npz(path, ring: str | None = None, c: str | None = None) -> dict[str, Scheme]:
     """Loads every scheme of a `.npz` in DeepMind's layout; never executes anything in it.
 
@@ -241,65 +230,16 @@ def load_npz(path, ring: str | None = None, c: str | None = None) -> dict[str, S
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with _explained(path):
-        arrays, said_ring, said_c = _members(data)
+    with explained(path):
+        arrays, comment = read_arrays(data)
+        said_ring, said_c = _stated(comment, arrays)
         ring, c = _agreed("ring", said_ring, ring), _agreed("c", said_c, c)
         characteristic(ring), _convention(c)
         schemes = {}
         for key, array in arrays.items():
-            with _explained(f"key {key!r}"):
+            with explained(f"key {key!r}"):
                 schemes.update(_schemes_of(key, array, ring, c))
         return schemes
-
-
-def _members(data: bytes):
-    """The arrays of a zip file, and what its comment says."""
-    with zipfile.ZipFile(io.BytesIO(data)) as file:
-        size = sum(info.file_size for info in file.infolist())
-        if size > LARGEST:
-            raise SchemeFileError(f"unpacks to {size} bytes; the limit is {LARGEST}")
-        arrays = {}
-        for info in file.infolist():
-            key = info.filename.removesuffix(".npy")
-            with _explained(f"key {key!r}"):
-                if key in arrays or key == info.filename:
-                    raise SchemeFileError("expected members NAME.npy, each once")
-                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise SchemeFileError("compressed in another way than NumPy does")
-                with file.open(info) as member:
-                    # One more than it says, so that the end is met and the checksum checked; a
-                    # bounded read, so that no more is unpacked than the limit above allows.
-                    arrays[key] = _npy(member.read(info.file_size + 1))
-        comment = file.comment.decode("ascii", "replace")
-    match = re.match(r"alphajax schemes ring=(\S+) c=(\S+) ", comment)
-    if not match:
-        return arrays, None, None
-    ring, c = match.groups()
-    if comment != _comment(arrays, ring, c):
-        raise SchemeFileError(f"the statement {comment!r} does not match its checksum")
-    return arrays, ring, c
-
-
-def _npy(data: bytes):
-    """An .npy member: a numeric array, or the list of three inside a pickled object array."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise SchemeFileError(f"npy version {version}; expected 1.0 or 2.0")
-    read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-    shape, fortran, dtype = read(file)
-    rest = data[file.tell() :]
-    if dtype.kind == "O":
-        return _unpickle(rest)
-    return _array(rest, shape, dtype, fortran)
-
-
-def _array(data: bytes, shape, dtype: np.dtype, fortran: bool) -> np.ndarray:
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise SchemeFileError(f"dtype {dtype}; expected integers or floats of at most 64 bits")
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise SchemeFileError(f"{len(data)} bytes for shape {shape} of {dtype}; truncated?")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
@@ -391,7 +331,7 @@ def load_json(path) -> tuple[Scheme, dict]:
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with _explained(path):
+    with explained(path):
         content = json.loads(data, object_pairs_hook=_once, parse_constant=_not_a_number)
         wanted = {"format", "ring", "sizes", "rank", "c", "u", "v", "w", "provenance", "sha256"}
         if not isinstance(content, dict) or set(content) != wanted:
@@ -402,7 +342,7 @@ def load_json(path) -> tuple[Scheme, dict]:
             raise SchemeFileError("the content does not match its sha256: the file was changed")
         factors = []
         for name in "uvw":
-            with _explained(f"field {name!r}"):
+            with explained(f"field {name!r}"):
                 factors.append(_json_factor(content[name], content["rank"]))
         sizes, (u, v, w) = content["sizes"], factors
         scheme = _read_scheme(u, v, w, sizes and tuple(sizes), content["ring"], content["c"])
@@ -435,7 +375,7 @@ def _not_a_number(name):
     raise SchemeFileError(f"the constant {name}; expected exact numbers")
 
 
-# Plain text: see `algorithms.to_text` for the grammar.
+# Plain text: see `scheme_text` for the grammar.
 
 
 def save_text(path, scheme: Scheme, c: str = "transposed") -> None:
@@ -462,7 +402,7 @@ def load_text(path, ring: str | None = None, c: str | None = None, check: bool =
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with _explained(path):
+    with explained(path):
         text = data.decode("ascii")
         said = text_header(text)
         ring = _agreed("ring", said and said["ring"], ring)
@@ -473,121 +413,3 @@ def load_text(path, ring: str | None = None, c: str | None = None, check: bool =
         if check and not said and not (report := verify(scheme)):
             raise SchemeFileError(f"{scheme!r} is not right with c={c!r}: {report}")
         return scheme
-
-
-# The pickles inside object arrays. `pickletools.genops` only splits a pickle into its instructions;
-# the few that NumPy writes for an object array of numeric arrays are carried out below, on inert
-# stand-ins. No import, no call and no attribute of anything real can come out of it.
-
-
-@dataclasses.dataclass
-class _Inert:
-    kind: str  # "ndarray", "dtype", "reconstruct", "encode", "mark"
-    state: Any = None
-
-
-_NAMES = {
-    "numpy.core.multiarray _reconstruct": "reconstruct",
-    "numpy._core.multiarray _reconstruct": "reconstruct",
-    "numpy ndarray": "ndarray",
-    "numpy dtype": "dtype",
-    "_codecs encode": "encode",
-}
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"} | {
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-}  # fmt: skip
-
-
-def _unpickle(data: bytes) -> list[np.ndarray]:
-    """The three arrays of a pickled object array of shape (3,), or SchemeFileError."""
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(data):
-        name = opcode.name
-        if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
-            break
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _LITERALS:
-            stack.append(argument)
-        elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
-            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            if name == "STACK_GLOBAL":
-                attribute, module = stack.pop(), stack.pop()
-                argument = f"{module} {attribute}"
-            if argument not in _NAMES:
-                raise SchemeFileError(
-                    f"a pickle that asks for {argument!r}; only numeric arrays are read"
-                )
-            stack.append(_Inert(_NAMES[argument]))
-        elif name == "MARK":
-            stack.append(_Inert("mark"))
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            stack[-int(name[-1]) :] = [tuple(stack[-int(name[-1]) :])]
-        elif name in ("TUPLE", "APPENDS"):
-            mark = (
-                len(stack) - 1
-            )  # from the top: what is passed over is taken off, so it stays linear
-            while not (isinstance(stack[mark], _Inert) and stack[mark].kind == "mark"):
-                mark -= 1
-            items = stack[mark + 1 :]
-            del stack[mark:]
-            if name == "TUPLE":
-                stack.append(tuple(items))
-            else:
-                stack[-1].extend(items)
-        elif name == "APPEND":
-            item = stack.pop()
-            stack[-1].append(item)
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_reduced(stack.pop(), arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            stack[-1].state = (stack[-1].state, state)
-        else:
-            raise SchemeFileError(
-                f"a pickle with the instruction {name}; only numeric arrays are read"
-            )
-    _, (_, shape, dtype, _, items) = stack.pop().state
-    if shape != (3,) or _dtype(dtype).kind != "O" or len(items) != 3:
-        raise SchemeFileError(f"an object array of shape {shape}; expected three numeric arrays")
-    return [_numeric_array(item) for item in items]
-
-
-def _reduced(function, arguments):
-    if function.kind == "reconstruct":
-        return _Inert("ndarray")
-    if function.kind == "dtype":
-        return _Inert("dtype", arguments[0])
-    if function.kind == "encode" and arguments[1] == "latin1":
-        return arguments[0].encode("latin1")  # how protocol 2 spells bytes
-    raise SchemeFileError("a pickle that calls something; only numeric arrays are read")
-
-
-def _dtype(inert: _Inert) -> np.dtype:
-    spelling, (_, order, *_) = inert.state
-    if not re.fullmatch(r"b1|[iu][1248]|f[248]|O8|O4", spelling) or order not in (
-        "<",
-        ">",
-        "|",
-        "=",
-    ):
-        raise SchemeFileError(f"dtype {spelling!r}; only numeric arrays are read")
-    return np.dtype(object if spelling[0] == "O" else order + spelling)
-
-
-def _numeric_array(inert: _Inert) -> np.ndarray:
-    _, (_, shape, dtype, fortran, data) = inert.state
-    if not isinstance(data, bytes) or not all(type(side) is int and side >= 0 for side in shape):
-        raise SchemeFileError("an object array of something else than numeric arrays")
-    return _array(data, shape, _dtype(dtype), fortran)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import equivalence, schemes
+from alphajax.alphatensor import composition, equivalence, schemes
 from alphajax.alphatensor.schemes import Scheme
 
 
@@ -25,13 +25,13 @@ def blocks(rng):
         )
         product = Scheme(*(f[:, r : r + 1] for f in outer.factors), (2, 2, 2), "Z")
         for parts, factor in zip(
-            columns, schemes.tensor_product(product, inner).factors, strict=True
+            columns, composition.tensor_product(product, inner).factors, strict=True
         ):
             parts.append(factor)
     return Scheme(*(np.concatenate(parts, axis=1) for parts in columns), (4, 4, 4), "Z")
 
 
-SQUARED = schemes.tensor_product(schemes.strassen(), schemes.strassen())
+SQUARED = composition.tensor_product(schemes.strassen(), schemes.strassen())
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_scalars_moved_between_factors_are_not_seen():
 def test_symmetries_of_the_tensor_are_not_seen():
     scheme = blocks(np.random.default_rng(1))
     wanted = equivalence.invariants(scheme)
-    assert equivalence.invariants(schemes.cyclic(scheme)) == wanted
-    assert equivalence.invariants(schemes.transpose(scheme)) == wanted
+    assert equivalence.invariants(composition.cyclic(scheme)) == wanted
+    assert equivalence.invariants(composition.transpose(scheme)) == wanted
 
 
 def test_k_is_the_characteristic_polynomial_of_the_kronecker_product():
@@ -122,7 +122,7 @@ def test_k_does_not_apply_without_one_anchor():
 
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="no sizes"):
-        equivalence.invariants(schemes.direct_sum(schemes.strassen(), schemes.strassen()))
+        equivalence.invariants(composition.direct_sum(schemes.strassen(), schemes.strassen()))
     eye = np.eye(2, dtype=int)
     with pytest.raises(ValueError, match="determinant 2"):
         equivalence.change_basis(schemes.strassen(), 2 * eye - [[1, 0], [0, 0]], eye, eye)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import lifting, schemes
+from alphajax.alphatensor import composition, lifting, schemes
 from alphajax.alphatensor.schemes import Scheme
 
 # A 3 x 3 scheme of rank 23 mod 2 that a walk in the flip graph found: the factors of each product
@@ -82,16 +82,16 @@ def walked(scheme, flips, seed):
 def check(scheme, lifted, ring="Z"):
     assert schemes.verify(lifted)
     assert lifted.ring == ring and lifted.sizes == scheme.sizes
-    assert schemes.identical(schemes.over(lifted, "Z2"), scheme)
+    assert composition.identical(schemes.over(lifted, "Z2"), scheme)
 
 
 def test_signs_are_enough_where_a_scheme_has_them():
     strassen = schemes.strassen("Z2")
     for scheme in (
         strassen,
-        schemes.tensor_product(strassen, strassen),
+        composition.tensor_product(strassen, strassen),
         schemes.over(laderman(), "Z2"),
-        schemes.concatenate(strassen, schemes.naive(2, 1, 2, "Z2"), "m"),
+        composition.concatenate(strassen, schemes.naive(2, 1, 2, "Z2"), "m"),
     ):
         lifted = lifting.lift(scheme)
         check(scheme, lifted)
@@ -108,7 +108,7 @@ def test_other_bases_lift(seed):
 
 
 def test_a_singular_jacobian_is_evaded_in_a_sparser_basis():
-    squared = schemes.tensor_product(schemes.strassen("Z2"), schemes.strassen("Z2"))
+    squared = composition.tensor_product(schemes.strassen("Z2"), schemes.strassen("Z2"))
     scheme = rebased(squared, np.random.default_rng(0))
     check(scheme, lifting.lift(scheme))
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import equivalence, schemes
+from alphajax.alphatensor import composition, equivalence, schemes
 from alphajax.alphatensor import matmul as module
 from alphajax.alphatensor.matmul import error_report, matmul
 
 STRASSEN, WINOGRAD = schemes.strassen(), schemes.winograd()
-RECTANGULAR = schemes.concatenate(STRASSEN, schemes.naive(2, 1, 2), "m")  # 2 x 3 x 2, rank 11
+RECTANGULAR = composition.concatenate(STRASSEN, schemes.naive(2, 1, 2), "m")  # 2 x 3 x 2, rank 11
 
 
 def integers(*shape, seed=0, dtype="float32"):
@@ -30,7 +30,7 @@ def integers(*shape, seed=0, dtype="float32"):
         (STRASSEN, 0, (3, 4, 5)),
         (WINOGRAD, 1, (6, 2, 4)),
         (RECTANGULAR, 1, (4, 9, 6)),
-        (schemes.cyclic(RECTANGULAR), 1, (10, 5, 8)),
+        (composition.cyclic(RECTANGULAR), 1, (10, 5, 8)),
         ([STRASSEN, schemes.naive(3, 1, 2)], None, (13, 11, 9)),
         ([schemes.naive(3, 1, 2)], None, (3, 2, 5)),
         ([], None, (3, 2, 5)),
@@ -148,7 +148,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="over Z or Q"):
         matmul(schemes.strassen("Z2"), a, a)
     with pytest.raises(ValueError, match="scheme of matrix multiplication"):
-        matmul(schemes.direct_sum(STRASSEN, STRASSEN), a, a)
+        matmul(composition.direct_sum(STRASSEN, STRASSEN), a, a)
     with pytest.raises(ValueError, match=r"a is \(4, 4\) and b is \(5, 4\)"):
         matmul(STRASSEN, a, integers(5, 4))
     with pytest.raises(ValueError, match=r"expected \(\.\.\., N, M\)"):
@@ -159,3 +159,11 @@ def test_errors_say_what_to_do():
         matmul(STRASSEN, a, a, -1)
     with pytest.raises(ValueError, match="leave levels out"):
         matmul([STRASSEN], a, a, 2)
+
+
+def test_a_scheme_without_products_gives_zero():
+    nothing = schemes.Scheme(*(np.zeros((4, 0), int),) * 3, (2, 2, 2), "Z")
+    a = jnp.ones((4, 4))
+    for scheme in ([nothing], [STRASSEN, nothing]):
+        product, pull = jax.vjp(lambda a, scheme=scheme: matmul(scheme, a, a), a)
+        assert product.shape == (4, 4) and not product.any() and not pull(a)[0].any()

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.schemes import Scheme, naive, strassen, tensor_product
+from alphajax.alphatensor.composition import tensor_product
+from alphajax.alphatensor.schemes import Scheme, naive, strassen
 
 pytest.importorskip("matplotlib")
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import lifting, recombination, schemes
+from alphajax.alphatensor import composition, lifting, recombination, schemes
 from alphajax.alphatensor.schemes import Scheme
 
 # Schemes mod 2 that walks in the flip graph found: the factors of each product as bit masks, bit x
@@ -28,7 +28,7 @@ def lifted(text, sizes):
 
 @pytest.fixture(scope="module")
 def three():
-    return schemes.transpose(lifted(THREE, (3, 3, 3)))
+    return composition.transpose(lifted(THREE, (3, 3, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_ten_four_nine_by_table_and_explicitly(three, two_three_four):
     assert plan.rank == 255  # Fawzi et al. (2022); 259 before
     assert [sum(part) for part in plan.parts] == [10, 4, 9]
     held = [
-        schemes.project(three, *keep) for keep in itertools.product((3, [0, 1], [0, 2]), repeat=3)
+        composition.project(three, *keep) for keep in itertools.product((3, [0, 1], [0, 2]), repeat=3)
     ]
     fifteen = min((s for s in held if sorted(s.sizes) == [2, 3, 3]), key=lambda s: s.rank)
     explicit = recombination.recombine(plan, [two_three_four, fifteen])
@@ -114,7 +114,7 @@ def test_all_divisions_are_there_and_the_most_equal_come_first():
 
 
 def test_orientations_are_right():
-    scheme = schemes.concatenate(schemes.strassen(), schemes.naive(2, 1, 2), "m")
+    scheme = composition.concatenate(schemes.strassen(), schemes.naive(2, 1, 2), "m")
     turned = recombination.orientations(scheme)
     assert {each.sizes for each in turned} == {(2, 3, 2), (3, 2, 2), (2, 2, 3)}
     assert all(schemes.verify(each) for each in turned)
@@ -125,7 +125,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="over Z2 was given for a result over Z"):
         recombination.build((4, 4, 4), [schemes.strassen("Z2")])
     with pytest.raises(ValueError, match="no scheme of matrix multiplication"):
-        recombination.plan((4, 4, 4), schemes.direct_sum(strassen, strassen))
+        recombination.plan((4, 4, 4), composition.direct_sum(strassen, strassen))
     with pytest.raises(ValueError, match="allow zeros"):
         recombination.plan((1, 4, 4), strassen, zeros=False)
     with pytest.raises(ValueError, match="three positive integers"):

@@ -11,7 +11,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import scheme_files
+from alphajax.alphatensor import array_files, scheme_files
+from alphajax.alphatensor.composition import identical, tensor_product
 from alphajax.alphatensor.scheme_files import (
     SchemeFileError,
     load,
@@ -23,16 +24,7 @@ from alphajax.alphatensor.scheme_files import (
     save_npz,
     save_text,
 )
-from alphajax.alphatensor.schemes import (
-    Scheme,
-    identical,
-    naive,
-    renumber_c,
-    strassen,
-    tensor_product,
-    verify,
-    winograd,
-)
+from alphajax.alphatensor.schemes import Scheme, naive, renumber_c, strassen, verify, winograd
 
 SQUARE = strassen()
 RECTANGLE = naive(2, 3, 4, "Z2")
@@ -252,8 +244,8 @@ def test_mutated_pickles_are_errors_or_arrays():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with scheme_files._explained("x"):
-                    result = scheme_files._unpickle(bytes(data))
+                with array_files.explained("x"):
+                    result = array_files._unpickle(bytes(data))
             except SchemeFileError:
                 continue
         assert [x.dtype.kind in "biuf" for x in result] == [True] * 3
@@ -288,7 +280,7 @@ def test_bad_npz_says_what_is_wrong(tmp_path, data, says):
 
 
 def test_memory_bombs_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(scheme_files, "LARGEST", 10_000)
+    monkeypatch.setattr(array_files, "LARGEST", 10_000)
     path = tmp_path / "big.npz"
     np.savez_compressed(path, **{"2,2,2": np.zeros((3, 4, 70_000))})
     with pytest.raises(SchemeFileError, match="limit"):

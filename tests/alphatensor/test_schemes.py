@@ -6,26 +6,28 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.schemes import (
-    Scheme,
+from alphajax.alphatensor.composition import (
     canonical,
-    characteristic,
     concatenate,
     cyclic,
-    cyclic_tensor,
     direct_sum,
     equal,
     identical,
+    permute,
+    project,
+    tensor_product,
+    transpose,
+)
+from alphajax.alphatensor.schemes import (
+    Scheme,
+    characteristic,
+    cyclic_tensor,
     matmul_tensor,
     naive,
     over,
-    permute,
-    project,
     renumber_c,
     skew_tensor,
     strassen,
-    tensor_product,
-    transpose,
     verify,
     winograd,
 )
@@ -171,6 +173,21 @@ def test_composed_schemes_are_right(ring):
     target = np.zeros(both.shape, int)
     target[:4, :4, :4], target[4:, 4:, 4:] = matmul_tensor(2, 2, 2), matmul_tensor(2, 3, 4)
     assert verify(both, target) and both.rank == 31
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_scheme_without_products_is_a_scheme(ring):
+    nothing = Scheme(*(np.zeros((rows, 0), int) for rows in (6, 12, 8)), (2, 3, 4), ring)
+    assert transpose(nothing).sizes == (4, 3, 2) and cyclic(nothing).sizes == (3, 4, 2)
+    assert renumber_c(nothing.w, 4, 2).shape == (8, 0)
+    s = strassen(ring)
+    for scheme in (
+        permute(nothing, (3, 2, 4)), canonical(nothing), concatenate(nothing, nothing, "m"),
+        tensor_product(nothing, s), tensor_product(s, nothing), project(nothing, 1, 2, 3),
+    ):  # fmt: skip
+        n, m, p = scheme.sizes
+        assert scheme.rank == 0 and verify(scheme).wrong_entries == n * m * p
+    assert verify(direct_sum(nothing, nothing), np.zeros((12, 24, 16), int))
 
 
 def test_projection_drops_dead_products():

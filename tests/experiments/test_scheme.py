@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alphajax.alphatensor.composition import identical
 from alphajax.alphatensor.scheme_files import load, save, save_npz
-from alphajax.alphatensor.schemes import Scheme, identical, naive, over, strassen, verify
+from alphajax.alphatensor.schemes import Scheme, naive, over, strassen, verify
 
 pytest.importorskip("tyro")
 
