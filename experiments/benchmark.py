@@ -79,11 +79,11 @@ def main(args: Args) -> int:
 
     by_game, everywhere = P(training.AXIS), P()
     steps, nodes = 200, config.simulations + 1
+    low = game.ring.lowest
 
     def random_play(key, states):
         def one(states, key):
             count = states.moves.shape[0]
-            low = game.ring.lowest
             shape = (count, 3, game.side)
             factors = jax.random.randint(key, shape, low, low + game.ring.base, jnp.int8)
             keys = jax.random.split(key, count)
@@ -97,9 +97,13 @@ def main(args: Args) -> int:
         return search.search(params, key, states, game, policy, config)
 
     def propose(key, params, states):
-        # As often as in a search, one after another, so that the two can be compared.
+        # As often as in a search, one after another, so that the two can be compared; of different
+        # residuals, because XLA would evaluate the torso of equal ones only once.
         def one(total, key):
-            seen = jax.vmap(game.observe)(states)
+            residual = jax.random.randint(
+                key, states.residual.shape, low, low + game.ring.base, states.residual.dtype
+            )
+            seen = jax.vmap(game.observe)(states._replace(residual=residual))
             moves, _, value = policy.propose(params, key, seen, config.candidates)
             return total + value + jnp.sum(moves.factors, axis=(1, 2, 3)), None
 
