@@ -45,7 +45,12 @@ Params = Any
 
 @runtime_checkable
 class Proposer(Protocol):
-    """The part of a policy that the search uses; batched."""
+    """The part of a policy that the search uses; batched.
+
+    Two optional parts: `propose_root`, used in place of `propose` at the root (to explore more
+    there), and a true `distinct`, a promise that candidates are never equal (then they are not
+    compared).
+    """
 
     def propose(
         self, params: Params, key: jax.Array, observation: Observation, k: int
@@ -159,6 +164,12 @@ def merge_equal(
     return jnp.where(first, jnp.log(jnp.where(first, summed, 1.0)) + top, lowest), ~first
 
 
+def _keep_distinct(actions, log_weights):
+    """As `merge_equal`, of candidates known to be distinct."""
+    there = log_weights > jnp.finfo(jnp.float32).min
+    return log_weights, ~there
+
+
 def search(
     params: Params,
     key: jax.Array,
@@ -189,8 +200,10 @@ def build_tree(
 ) -> mctx.Tree:
     """Runs all simulations and returns the whole tree; its embeddings are `Node`s."""
     root_key, noise_key, key = jax.random.split(key, 3)
-    actions, log_weights, value = _expand(params, root_key, states, game, policy, config)
-    prior, duplicate = merge_equal(actions, log_weights)
+    propose = getattr(policy, "propose_root", policy.propose)
+    actions, log_weights, value = _expand(params, root_key, states, game, propose, config)
+    merge = _keep_distinct if getattr(policy, "distinct", False) else merge_equal
+    prior, duplicate = merge(actions, log_weights)
     if config.algorithm == "gumbel":
         noise = config.gumbel_scale * jax.random.gumbel(noise_key, prior.shape, prior.dtype)
     else:
@@ -209,7 +222,9 @@ def build_tree(
         node = jax.tree.map(lambda x: x[batch, parent], tree.embeddings)
         action = jax.tree.map(lambda x: x[batch, slot], node.actions)
         state, reward = step(node.state, action)
-        actions, log_weights, value = _expand(params, expand_key, state, game, policy, config)
+        actions, log_weights, value = _expand(
+            params, expand_key, state, game, policy.propose, config
+        )
         # At the depth limit a leaf is reached again: it is refreshed in place.
         index = tree.children_index[batch, parent, slot]
         index = jnp.where(index == mctx.Tree.UNVISITED, sim + 1, index)
@@ -219,7 +234,7 @@ def build_tree(
         # Read back from the tree: straight from the policy, XLA would fuse the sampling into the
         # comparison of candidates, and sample each of them again for every pair.
         actions = jax.tree.map(lambda x: x[batch, index], embeddings.actions)
-        prior, _ = merge_equal(actions, log_weights)
+        prior, _ = merge(actions, log_weights)
         over = jax.vmap(game.is_terminal)(state)
         discount = jnp.where(over, 0.0, config.discount)
         tree = tree.replace(
@@ -309,10 +324,10 @@ def bytes_per_node(candidates: int, node: Node) -> int:
     return 20 + 24 * candidates + embedding
 
 
-def _expand(params, key, states, game, policy, config):
+def _expand(params, key, states, game, propose, config):
     """Candidates, their log-weights and value of new nodes; terminal ones are worth 0."""
     observation = jax.vmap(game.observe)(states)
-    actions, log_weights, value = policy.propose(params, key, observation, config.candidates)
+    actions, log_weights, value = propose(params, key, observation, config.candidates)
     over = jax.vmap(game.is_terminal)(states)
     value = jnp.where(over, 0.0, value.astype(jnp.float32))
     return actions, log_weights.astype(jnp.float32), value

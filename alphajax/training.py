@@ -84,7 +84,11 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class System(Protocol):
-    """What training needs of AlphaTensor or AlphaDev.  All methods are pure; hashable."""
+    """What training needs of AlphaTensor or AlphaDev.  All methods are pure; hashable.
+
+    A policy may have `settle(old params, new params, step) -> params`, called after every gradient
+    step: where a target network is kept.
+    """
 
     game: games.Game
     search: SearchConfig
@@ -293,6 +297,7 @@ def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Me
 
 def _learn(system: System, state: RunState, key: jax.Array, devices: int):
     update = optimizer(system.training).update
+    settle = getattr(system.policy, "settle", lambda old, new, step: new)
     count = system.training.batch // devices
 
     def step(carry, key):
@@ -302,7 +307,8 @@ def _learn(system: System, state: RunState, key: jax.Array, devices: int):
         grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
         metrics["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state, number + 1), metrics
+        params = settle(params, optax.apply_updates(params, updates), number + 1)
+        return (params, opt_state, number + 1), metrics
 
     keys = jax.random.split(key, system.training.learner_steps)
     carry = (state.params, state.opt_state, state.learner_step)

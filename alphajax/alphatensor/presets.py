@@ -14,6 +14,7 @@ from alphajax.alphatensor.moves import Ring, parse_ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.tensors import Target
 from alphajax.search import SearchConfig
+from alphajax.settings import override
 from alphajax.training import TrainingConfig
 
 
@@ -172,29 +173,6 @@ def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor
             distribution=Distribution(min_density=0.2, max_density=0.2, share_of_twos=0.01)
         ),
     )
-
-
-def override(system: Any, name: str, value: Any) -> Any:
-    """`system` with the field of that dotted name replaced.
-
-    Raises:
-      ValueError: no such field, or a value of another type, or one that the configuration refuses.
-    """
-    first, _, rest = name.partition(".")
-    fields = getattr(system, "__dataclass_fields__", {})
-    if first not in fields:
-        raise ValueError(f"no setting {name!r}; here are: {', '.join(fields)}")
-    old = getattr(system, first)
-    if rest:
-        return replace(system, **{first: override(old, rest, value)})
-    if hasattr(old, "__dataclass_fields__") or isinstance(old, tuple):
-        raise ValueError(f"setting {name!r} is a group; name one of its fields")
-    kind = type(old)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if old is not None and value is not None and type(value) is not kind:
-        raise ValueError(f"{name}: received {value!r}; expected {kind.__name__}, as {old!r}")
-    return replace(system, **{first: value})
 
 
 def check(system: AlphaTensor) -> None:

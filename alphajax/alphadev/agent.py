@@ -1,0 +1,342 @@
+"""AlphaDev as one system: how games start, what is kept of them, and what a batch is made of.
+
+Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.  `alphajax.training` runs
+it.  No program is ever given: the best ones that are learned from again are those that this run
+has written itself.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int
+
+from alphajax import games, replay
+from alphajax.alphadev import machine
+from alphajax.alphadev.game import AssemblyGame, Observation, State
+from alphajax.alphadev.isa import Instruction, Op
+from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.search import SearchConfig
+from alphajax.training import AXIS, TrainingConfig
+
+
+class Item(NamedTuple):
+    """A played position in the replay buffer."""
+
+    observation: Observation
+    actions: Int[Array, "*#B K"]
+    weights: Float[Array, "*#B K"]
+    correctness: Float[Array, "*#B"]
+    latency: Float[Array, "*#B"]
+    later: Observation | None
+    bootstrap: Float[Array, "*#B"]
+
+
+class Pool(NamedTuple):
+    """The shortest right programs, all different; `length` is T + 1 where there is none."""
+
+    actions: Int[Array, "N T"]
+    length: Int[Array, " N"]
+
+
+class Memory(NamedTuple):
+    """The shortest right program, and each device's pool of short ones.
+
+    `length` is T + 1 while there is none; `actions` are -1 behind the end.
+    """
+
+    length: Int[Array, ""]
+    actions: Int[Array, " T"]
+    pool: Pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """Where the positions of a batch come from, and how games vary."""
+
+    best_share: float = 0.0
+    """Of each batch, positions of the best programs so far; beyond the paper."""
+    pool: int = 64
+    """Best programs remembered."""
+    random_share: float = 0.0
+    """Of the games, those that start with random legal moves; beyond the paper."""
+    random_moves: int = 0
+    """The most of them."""
+    tighten: bool = False
+    """Moves allowed become one less than the best program found; beyond the paper."""
+
+    def __post_init__(self):
+        for name in ("best_share", "random_share"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: received {value}; expected 0..1")
+        for name, low in (("pool", 1), ("random_moves", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaDev:
+    """The whole agent as one hashable configuration; a `System` for `alphajax.training`."""
+
+    game: AssemblyGame
+    network: NetworkConfig = NetworkConfig()
+    search: SearchConfig = SearchConfig(dirichlet_alpha=0.03)
+    training: TrainingConfig = TrainingConfig()
+    mix: MixConfig = MixConfig()
+    uniform: bool = False
+    """The control: candidates drawn uniformly, no network."""
+
+    def __post_init__(self):
+        if self.uniform and self.training.learn:
+            raise ValueError("uniform: received True with training.learn True; expected learn False")
+        if self.network.program_layers and not self.game.keep_program and not self.uniform:
+            raise ValueError(
+                "keep_program: received False; expected True for a network with program_layers"
+            )
+        if self.mix.random_moves >= self.game.max_moves:
+            raise ValueError(
+                f"random_moves: received {self.mix.random_moves}; expected below the length limit,"
+                f" {self.game.max_moves}"
+            )
+
+    @property
+    def policy(self):
+        if self.uniform:
+            return UniformPolicy(game=self.game)
+        return NetworkPolicy(game=self.game, config=self.network)
+
+    @property
+    def max_steps(self) -> int:
+        return self.game.max_moves
+
+    def init_memory(self, devices: int) -> Memory:
+        moves, size = self.game.max_moves, self.mix.pool * devices
+        return Memory(
+            length=jnp.int32(moves + 1),
+            actions=jnp.full(moves, -1, jnp.int16),
+            pool=Pool(
+                jnp.full((size, moves), -1, jnp.int16), jnp.full(size, moves + 1, jnp.int32)
+            ),
+        )
+
+    def memory_spec(self):
+        return Memory(length=P(), actions=P(), pool=P(AXIS))
+
+    def item(self) -> Item:
+        state = jax.eval_shape(self.game.init, jax.random.key(0))
+        seen = jax.eval_shape(self.game.observe, state)
+        k = self.search.candidates
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        return Item(
+            observation=seen,
+            actions=jax.ShapeDtypeStruct((k,), jnp.int16),
+            weights=jax.ShapeDtypeStruct((k,), jnp.float32),
+            correctness=number, latency=number,
+            later=seen if self._looks_ahead else None,
+            bootstrap=number,
+        )
+
+    @property
+    def _looks_ahead(self) -> bool:
+        return bool(self.network.td_steps) and not self.uniform
+
+    def limit(self, memory: Memory) -> Int[Array, ""]:
+        """Moves allowed: the game's, or one less than the best program has."""
+        moves = jnp.int32(self.game.max_moves)
+        return jnp.clip(memory.length - 1, 1, moves) if self.mix.tighten else moves
+
+    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Any]:
+        """Empty programs, some of them with a few random legal moves."""
+        limit = self.limit(memory)
+        states = jax.vmap(lambda _: self.game.start(limit))(jnp.arange(count))
+        prefix = jnp.full((count, self.game.max_moves), -1, jnp.int16)
+        if not (self.mix.random_moves and self.mix.random_share):
+            return states, prefix
+        share_key, count_key, key = jax.random.split(key, 3)
+        moves = jax.random.randint(count_key, (count,), 0, self.mix.random_moves + 1)
+        moves = jnp.where(jax.random.bernoulli(share_key, self.mix.random_share, (count,)), moves, 0)
+
+        def append(t, carry):
+            states, prefix = carry
+            draw = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
+            action = jnp.argmax(jnp.where(states.legal, draw, -1.0), axis=-1).astype(jnp.int16)
+            after, _ = jax.vmap(self.game.step)(states, action)
+            # Not into a dead end, or a game that nobody plays.
+            go = (t < moves) & ~jax.vmap(self.game.is_terminal)(after)
+            prefix = prefix.at[:, t].set(jnp.where(go, action, prefix[:, t]))
+            pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
+            states = jax.tree.map(lambda new, old: pick(go, new, old), after, states)
+            return states, prefix
+
+        return jax.lax.fori_loop(0, self.mix.random_moves, append, (states, prefix))
+
+    def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
+        """Right programs into the memory, all positions into the replay with their returns."""
+        game, steps = self.game, played.steps
+        programs = _join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
+        programs = jax.lax.cond(
+            jnp.any(states.right),
+            lambda x: jax.vmap(self._without_redundant)(x, states.right),
+            lambda x: x,
+            programs,
+        )
+        length = jnp.sum(programs >= 0, axis=1, dtype=jnp.int32)
+        length = jnp.where(states.right, length, game.max_moves + 1)
+        memory = self._remember(memory, programs, length)
+
+        latency = jax.vmap(game.latency_reward)(states)[:, None]
+        value = games.returns(played.rewards)
+        correctness = jnp.where(played.mask, value - latency, 0.0)
+        later, bootstrap, target = None, jnp.zeros_like(value), correctness
+        if self._looks_ahead:
+            target, later, bootstrap = self._ahead(correctness, steps.observation, played.mask)
+        items = Item(
+            steps.observation, steps.search.actions, steps.search.weights, target,
+            jnp.broadcast_to(latency, value.shape), later, bootstrap,
+        )
+        flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
+        error = jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
+        sums = {
+            "solved": jnp.sum(states.right, dtype=jnp.int32),
+            "return": jnp.sum(value[:, 0]),
+            "length": jnp.sum(jnp.where(states.right, states.length, 0), dtype=jnp.int32),
+            "root_value_error": jnp.sum(error),
+            "ended_early": jnp.sum(~states.right & (states.length < states.limit), dtype=jnp.int32),
+        }
+        return memory, flat, played.mask.reshape(-1), sums
+
+    def _ahead(self, correctness, observation, mask):
+        """TD targets: rewards of the next `td_steps` moves, what is seen then, and whether to ask."""
+        steps = self.network.td_steps
+
+        def shift(x):
+            return jnp.concatenate([x[:, steps:], jnp.zeros_like(x[:, :steps])], axis=1)
+
+        later = jax.tree.map(shift, observation)
+        running = shift(mask)
+        # Returns telescope: the rewards in between are the difference of two of them.
+        target = correctness - jnp.where(running, shift(correctness), 0.0)
+        return target, later, running.astype(jnp.float32)
+
+    def _without_redundant(self, actions: Int[Array, " T"], right: Bool[Array, ""]):
+        """The program less every instruction without which it is still right; -1 behind the end."""
+        game = self.game
+        table = jnp.asarray(game.actions)
+        task = game.task
+        # A label or a jump alone would leave the other without its partner.
+        branching = jnp.asarray(game.actions[:, 0] >= Op.JMP)
+
+        def is_right(kept):
+            rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
+            end = machine.run(
+                machine.start(jnp.asarray(task.initial)), Instruction(*rows.T)
+            )
+            memory = machine.values(end)[:, task.registers :]
+            wrong = (memory != task.wanted) & task.matters
+            return ~jnp.any(wrong) & jnp.all(machine.skipping(end) < 0)
+
+        def attempt(t, kept):
+            without = kept.at[t].set(-1)
+            drop = is_right(without) & ~branching[jnp.maximum(kept[t], 0)]
+            return jnp.where(drop & right, without, kept)
+
+        kept = jax.lax.fori_loop(0, actions.shape[0], attempt, actions)
+        return _compact(kept)
+
+    def _remember(self, memory: Memory, programs, length) -> Memory:
+        """The pool with these programs in it, the shortest first, equal ones once."""
+        size = memory.pool.length.shape[0]
+        actions = jnp.concatenate([memory.actions[None], memory.pool.actions, programs])
+        length = jnp.concatenate([memory.length[None], memory.pool.length, length])
+        mark = _marks(actions)
+        order = jnp.lexsort((mark, length))
+        actions, length, mark = actions[order], length[order], mark[order]
+        again = (mark[1:] == mark[:-1]) & (length[1:] == length[:-1])
+        none = self.game.max_moves + 1
+        length = jnp.concatenate([length[:1], jnp.where(again, none, length[1:])])
+        order = jnp.argsort(length, stable=True)[:size]
+        return Memory(length[0], actions[0], Pool(actions[order], length[order]))
+
+    def agree(self, memory: Memory):
+        """Every device takes the shortest program that any of them has."""
+        lengths = jax.lax.all_gather(memory.length, AXIS)  # [devices]
+        mine = jax.lax.axis_index(AXIS) == jnp.argmin(lengths)
+        actions = jnp.where(mine, memory.actions.astype(jnp.int32), 0)
+        actions = jax.lax.psum(actions, AXIS).astype(jnp.int16)
+        memory = memory._replace(length=jnp.min(lengths), actions=actions)
+        return memory, {"best_length": memory.length, "limit": self.limit(memory)}
+
+    def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
+        """Played positions, and positions of the best programs, in fixed shares."""
+        best = round(count * self.mix.best_share)
+        best_key, played_key = jax.random.split(key)
+        parts = []
+        if best:
+            parts.append(self._from_best(best_key, memory, best))
+        if count - best:
+            parts.append(self._played(played_key, buffer, count - best))
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def _played(self, key, buffer, count) -> Batch:
+        item = replay.sample(buffer, key, count)
+        there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
+        rows = jnp.arange(count)[:, None]
+        shape = (count, self.game.action_count)
+        weights = jnp.zeros(shape).at[rows, item.actions].max(item.weights)
+        candidates = jnp.zeros(shape, bool).at[rows, item.actions].set(True)
+        return Batch(
+            item.observation, candidates & item.observation.legal, weights, item.correctness,
+            item.latency, item.later, item.bootstrap, there, there,
+        )
+
+    def _from_best(self, key, memory: Memory, count) -> Batch:
+        """Positions of the best programs: the next instruction is the target, over all legal moves."""
+        game, pool = self.game, memory.pool
+        program_key, place_key = jax.random.split(key)
+        filled = jnp.sum(pool.length <= game.max_moves)
+        index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
+        actions, length = pool.actions[index], pool.length[index]
+        place = jax.random.randint(place_key, (count,), 0, length)
+        limit = jnp.broadcast_to(jnp.maximum(self.limit(memory), length), (count,))
+        states = jax.vmap(game.replay)(actions, place, limit)
+        action = jnp.take_along_axis(actions, place[:, None], axis=1)[:, 0].astype(jnp.int32)
+        hot = jax.nn.one_hot(jnp.maximum(action, 0), game.action_count)
+        # Deleting instructions may have left one that the restrictions forbid.
+        there = (filled > 0) & (jnp.sum(hot * states.legal, axis=1) > 0)
+        weight = there.astype(jnp.float32)
+        end = jax.eval_shape(lambda s: s.placed, states)
+        whole = jnp.full(end.shape, int(game.task.items.sum()), end.dtype)
+        done = states._replace(
+            placed=whole, reached=whole, right=jnp.ones(count, bool),
+            length=length.astype(states.length.dtype),
+        )
+        correctness = jax.vmap(game.correctness_reward)(states, done)
+        seen = jax.vmap(game.observe)(states)
+        return Batch(
+            seen, states.legal, hot, correctness, jax.vmap(game.latency_reward)(done),
+            seen if self._looks_ahead else None, jnp.zeros(count), weight, weight,
+        )
+
+
+def _marks(actions: Int[Array, "N T"]) -> Int[Array, " N"]:
+    """A number for each program; equal programs have equal ones."""
+    factors = (2 * np.arange(actions.shape[1], dtype=np.uint32) + 1) * np.uint32(2654435761)
+    mixed = actions.astype(jnp.uint32) * factors[None]
+    mixed = (mixed ^ (mixed >> 15)) * np.uint32(2246822519)
+    return jnp.sum(mixed, axis=1, dtype=jnp.uint32).astype(jnp.int32)
+
+
+def _join(prefix: Int[Array, "B T"], played: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """What was played, behind what each program started with; -1 behind the end."""
+    both = jnp.concatenate([prefix, played], axis=1)
+    return jax.vmap(_compact)(both)[:, : prefix.shape[1]]
+
+
+def _compact(actions: Int[Array, " N"]) -> Int[Array, " N"]:
+    """The entries from 0 up, in their order, then -1."""
+    place = jnp.where(actions >= 0, jnp.cumsum(actions >= 0) - 1, actions.shape[0])
+    return jnp.full_like(actions, -1).at[place].set(actions, mode="drop")

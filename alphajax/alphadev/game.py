@@ -1,0 +1,332 @@
+"""AssemblyGame: append one instruction at a time, until the program does its task on every test.
+
+The state is what the program so far leaves in the machine on all tests; a program is never run again
+from its start.  The reward of a move is the change of a potential that says how much of the output is
+right, a bonus when all of it is, and at that moment a reward for every instruction left unused
+(Mankowitz et al., Nature 618:257, 2023, "AssemblyGame" and Methods, "Reward function").
+
+Which moves are legal is the business of `alphajax.alphadev.restrictions`.
+"""
+
+import functools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from alphajax.alphadev import machine
+from alphajax.alphadev.isa import Instruction, Op, Program
+from alphajax.alphadev.machine import MachineState
+from alphajax.alphadev.restrictions import Restrictions, Rules, Survey, View, pack
+from alphajax.alphadev.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewards:
+    """What is paid.  With P items to place and P_C of them right in memory, the potential is
+
+        "fraction"       P_C / P
+        "root-fraction"  -sqrt((P - P_C) / P)
+        "root-count"     -sqrt(P - P_C)
+        "reached"        P_R / P, where P_R counts, for each cell, the location (a register too) that
+                         is right on most tests: beyond the paper, which pays for memory alone
+
+    The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
+    """
+
+    potential: Literal["reached", "fraction", "root-fraction", "root-count"] = "reached"
+    weight: float = 1.0
+    """Of the change of the potential."""
+    bonus: float = 1.0
+    """When everything is right."""
+    length: float = 0.1
+    """For each instruction below the task's length limit, when everything is right."""
+
+    def __post_init__(self):
+        known = ("reached", "fraction", "root-fraction", "root-count")
+        if self.potential not in known:
+            raise ValueError(
+                f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
+            )
+        for name in ("weight", "bonus", "length"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
+
+    @classmethod
+    def released(cls) -> "Rewards":
+        """Of DeepMind's pseudocode: 2.0 x change of the fraction, 1.0 when right.  Its measured latency
+        (weight 0.5) has the length in its place."""
+        return cls(potential="fraction", weight=2.0, bonus=1.0, length=0.05)
+
+
+class State(NamedTuple):
+    """One game.  Small, because a search tree stores one for every node."""
+
+    machine: MachineState
+    read: UInt32[Array, "*#B M W"]
+    """Tests, as bits, on which a memory cell was read; and on which it was written."""
+    written: UInt32[Array, "*#B M W"]
+    program: Int[Array, "*#B T"]
+    """Actions so far, -1 behind them; T is 0 for a game that does not keep them."""
+    length: Int[Array, "*#B"]
+    limit: Int[Array, "*#B"]
+    compared: Bool[Array, "*#B"]
+    """Whether the last instruction was a compare."""
+    labels: Int[Array, "*#B J"]
+    """0 unused, 1 jumped to, 2 placed."""
+    legal: Bool[Array, "*#B A"]
+    placed: Int[Array, "*#B"]
+    reached: Int[Array, "*#B"]
+    right: Bool[Array, "*#B"]
+
+
+class Observation(NamedTuple):
+    """What the policy sees: the machine on all tests, the program, and what may come next."""
+
+    cells: Int[Array, "*#B locations P"]
+    """What each location holds; values outside the inputs' are undefined."""
+    flag: Int[Array, "*#B P"]
+    skipping: Int[Array, "*#B P"]
+    program: Int[Array, "*#B T"]
+    length: Int[Array, "*#B"]
+    remaining: Int[Array, "*#B"]
+    read: Bool[Array, "*#B M"]
+    written: Bool[Array, "*#B M"]
+    compared: Bool[Array, "*#B"]
+    legal: Bool[Array, "*#B A"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssemblyGame:
+    """The game of a task.  An action is a number, int16: the instruction `actions[number]`.
+
+    `step` carries out any instruction; that players append legal ones only is theirs to see to, by
+    `State.legal`.  A game is over when everything is right, when the limit is reached, or when no
+    legal move is left.
+    """
+
+    task: Task
+    restrictions: Restrictions = Restrictions()
+    rewards: Rewards = Rewards()
+    length_limit: int | None = None
+    """Moves in a game (default: the task's)."""
+    keep_program: bool = True
+    """Whether states hold the program so far, for policies that look at it."""
+
+    def __post_init__(self):
+        if self.length_limit is None:
+            object.__setattr__(self, "length_limit", self.task.length_limit)
+        need = int((self.task.matters & (self.task.inputs != self.task.wanted)).any(0).sum())
+        if not max(need, 1) <= self.max_moves <= 1000:
+            raise ValueError(
+                f"length_limit: received {self.max_moves}; {self.task.name} needs at least"
+                f" {max(need, 1)}, a store for each cell that starts wrong (and at most 1000)"
+            )
+
+    @property
+    def max_moves(self) -> int:
+        """No game is ever longer."""
+        assert self.length_limit is not None
+        return self.length_limit
+
+    @cached_property
+    def rules(self) -> Rules:
+        return Rules(self.task, self.restrictions)
+
+    @property
+    def actions(self) -> np.ndarray:
+        """The instruction of each action: int8 `[A, 3]`."""
+        return self.rules.actions
+
+    @property
+    def action_count(self) -> int:
+        return len(self.rules.actions)
+
+    def number(self, op: int, a: int, b: int = 0) -> int:
+        """The action that is this instruction.
+
+        Raises:
+          ValueError: a player can never append it.
+        """
+        found = np.flatnonzero((self.actions == np.array([op, a, b])).all(axis=1))
+        if not len(found):
+            raise ValueError(
+                f"{Op(op).name} {a}, {b}: expected one of the {self.action_count} instructions of"
+                f" {self.task.name} under these restrictions"
+            )
+        return int(found[0])
+
+    def program(self, actions) -> Program:
+        """The program of a game's actions (host; entries below 0 are padding)."""
+        actions = np.asarray(actions)
+        rows = self.actions[actions[actions >= 0]]
+        return Program(
+            tuple(tuple(int(x) for x in row) for row in rows), self.task.registers, self.task.memory
+        )  # type: ignore[arg-type]
+
+    def start(self, limit: Int[Array, ""]) -> State:
+        """The empty program, with at most `limit` moves."""
+        return self._surveyed(self._empty(limit))
+
+    def _empty(self, limit) -> State:
+        memory, words = self.task.memory, len(self.rules.tests)
+        return State(
+            machine=machine.start(jnp.asarray(self.task.initial)),
+            read=jnp.zeros((memory, words), jnp.uint32),
+            written=jnp.zeros((memory, words), jnp.uint32),
+            program=jnp.full(self.max_moves if self.keep_program else 0, -1, jnp.int16),
+            length=jnp.int16(0),
+            limit=jnp.asarray(limit, jnp.int16),
+            compared=jnp.bool_(False),
+            labels=jnp.zeros(self.task.labels, jnp.int8),
+            legal=jnp.zeros(self.action_count, bool),
+            placed=jnp.int32(0), reached=jnp.int32(0), right=jnp.bool_(False),
+        )
+
+    def init(self, key: jax.Array) -> State:
+        """The empty program.  There is no chance in this game: `key` is not used."""
+        return self.start(jnp.int16(self.max_moves))
+
+    def step(self, state: State, action: Int[Array, ""]) -> tuple[State, Float[Array, ""]]:
+        """Appends `actions[action]`; pays `correctness_reward` + `latency_reward`."""
+        over = self.is_terminal(state)
+        after = self._appended(state, action)
+        reward = self.correctness_reward(state, after) + self.latency_reward(after)
+        after = jax.tree.map(lambda old, new: jnp.where(over, old, new), state, after)
+        return after, jnp.where(over, 0.0, reward)
+
+    def _appended(self, state: State, action) -> State:
+        return self._surveyed(self.advance(state, action))
+
+    def advance(self, state: State, action: Int[Array, ""]) -> State:
+        """Appends an instruction; what only a survey can say (`legal` and behind) stays as it was.
+
+        Cheap: to get to a position of a known program, use `replay`.
+        """
+        r, m = self.task.registers, self.task.memory
+        table = jnp.asarray(self.actions)[action]
+        instruction = Instruction(table[0], table[1], table[2])
+        op, a, b = instruction
+        acting = pack((state.machine.skipping == 0)[:, None])[:, 0]  # [W]
+        cells = np.arange(r, r + m, dtype=np.int8)
+        reads_a = (op != Op.LABEL) & (op < Op.JMP)
+        reads = ((cells == a) & reads_a) | ((cells == b) & (op == Op.CMP))
+        writes = (cells == b) & (op == Op.MOV)
+        labels = state.labels
+        if self.task.labels:
+            named = np.arange(self.task.labels, dtype=np.int8) == a
+            labels = jnp.where(named & (op >= Op.JMP), jnp.int8(1), labels)
+            labels = jnp.where(named & (op == Op.LABEL), jnp.int8(2), labels)
+        program = state.program
+        if self.keep_program:
+            here = np.arange(self.max_moves, dtype=np.int16) == state.length
+            program = jnp.where(here, jnp.asarray(action, jnp.int16), program)
+        return state._replace(
+            machine=machine.step(state.machine, instruction),
+            read=state.read | jnp.where(reads[:, None], acting[None], jnp.uint32(0)),
+            written=state.written | jnp.where(writes[:, None], acting[None], jnp.uint32(0)),
+            program=program,
+            length=state.length + jnp.int16(1),
+            compared=(op == Op.CMP) | (op == Op.CMP_CONSTANT),
+            labels=labels,
+        )
+
+    def replay(self, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]) -> State:
+        """The state after the first `count` of `actions`, which may be illegal ones."""
+
+        def append(t, state):
+            after = self.advance(state, actions[t])
+            return jax.tree.map(lambda old, new: jnp.where(t < count, new, old), state, after)
+
+        state = jax.lax.fori_loop(0, actions.shape[0], append, self._empty(limit))
+        return self._surveyed(state)
+
+    def _surveyed(self, state: State) -> State:
+        found = _survey(self.rules)(
+            state.machine, state.read, state.written, state.compared,
+            state.limit - state.length, state.labels,
+        )
+        return state._replace(**found._asdict())
+
+    def potential(self, state: State) -> Float[Array, "*#B"]:
+        """How much is right; see `Rewards`.  float32."""
+        pairs = float(self.task.items.sum())
+        form = self.rewards.potential
+        if form == "reached":
+            return state.reached / jnp.float32(pairs)
+        if form == "fraction":
+            return state.placed / jnp.float32(pairs)
+        missing = pairs - state.placed.astype(jnp.float32)
+        return -jnp.sqrt(missing / pairs if form == "root-fraction" else missing)
+
+    def correctness_reward(self, state: State, after: State) -> Float[Array, "*#B"]:
+        """weight x change of the potential, and the bonus when everything is right."""
+        change = self.potential(after) - self.potential(state)
+        return self.rewards.weight * change + self.rewards.bonus * after.right
+
+    def latency_reward(self, after: State) -> Float[Array, "*#B"]:
+        """length x (length limit - length) when everything is right, else 0: fewer is faster."""
+        saved = (jnp.int16(self.max_moves) - after.length).astype(jnp.float32)
+        return jnp.where(after.right, self.rewards.length * saved, 0.0)
+
+    def observe(self, state: State) -> Observation:
+        """What the policy sees; `remaining` is limit - length."""
+        return Observation(
+            cells=state.machine.cells,
+            flag=machine.flags(state.machine),
+            skipping=state.machine.skipping,
+            program=state.program,
+            length=state.length,
+            remaining=state.limit - state.length,
+            read=jnp.any(state.read != 0, axis=-1),
+            written=jnp.any(state.written != 0, axis=-1),
+            compared=state.compared,
+            legal=state.legal,
+        )
+
+    def is_terminal(self, state: State) -> Bool[Array, ""]:
+        """Everything right, no moves left, or no legal move."""
+        return state.right | (state.length >= state.limit) | ~jnp.any(state.legal)
+
+
+@functools.lru_cache(maxsize=64)
+def _survey(rules: Rules):
+    """`rules.survey` of one state, which a `vmap` turns into one call with the batch last."""
+
+    def batch(state: MachineState, read, written, compared, remaining, labels) -> Survey:
+        last = functools.partial(jnp.moveaxis, source=0, destination=-1)
+        cells = jnp.transpose(state.cells, (2, 1, 0))  # [P, L, B]
+        held = jnp.stack([pack(cells == value) for value in rules.values], axis=1)
+        flag = last(state.flag)
+        view = View(
+            held=held,
+            flags=jnp.stack([pack(flag == bit) for bit in (1, 2, 4)]),
+            acting=pack(last(state.skipping) == 0),
+            read=last(read), written=last(written),
+            compared=compared, remaining=remaining,
+            labels=last(labels),
+        )
+        found = rules.survey(view)
+        return found._replace(legal=found.legal.T)
+
+    @custom_vmap
+    def survey(*arguments) -> Survey:
+        one = jax.tree.map(lambda x: x[None], arguments)
+        return jax.tree.map(lambda x: x[0], batch(*one))
+
+    @survey.def_vmap
+    def _(size, batched, *arguments):
+        whole = jax.tree.map(
+            lambda x, there: x if there else jnp.broadcast_to(x[None], (size, *x.shape)),
+            arguments, tuple(batched),
+        )
+        found = batch(*whole)
+        return found, jax.tree.map(lambda _: True, found)
+
+    return survey

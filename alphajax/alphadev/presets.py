@@ -1,0 +1,145 @@
+"""Named configurations: which task, with which network, at which scale.
+
+`make("sort3")` is the whole agent that sorts three numbers.  Any task goes with any network.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alphajax.alphadev import tasks
+from alphajax.alphadev.agent import AlphaDev, MixConfig
+from alphajax.alphadev.game import AssemblyGame, Rewards
+from alphajax.alphadev.network import NetworkConfig
+from alphajax.alphadev.restrictions import Restrictions
+from alphajax.alphadev.tasks import Task
+from alphajax.search import SearchConfig
+from alphajax.settings import override
+from alphajax.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a name stands for.  `goal` only ends a run that has reached it; nothing else reads it."""
+
+    task: str
+    goal: int | None = None
+    network: str = "dense"
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+PRESETS: dict[str, Preset] = {
+    "sort2": Preset("sort2", goal=8),
+    "sort3": Preset("sort3", goal=17),
+    "sort4": Preset("sort4", goal=28),
+    "sort5": Preset("sort5", goal=42),
+    "swap-move": Preset("swap-move", goal=13),
+    "copy-move": Preset("copy-move", goal=19),
+    "varsort3": Preset("varsort3", goal=21),
+    "varsort4": Preset("varsort4", goal=37),
+    "varsort5": Preset("varsort5", goal=63),
+    "paper": Preset("varsort3", network="paper"),
+}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    # Beyond the paper: no program encoder; the machine's state and the legal moves are all there is
+    # to know.  Values from observed returns.
+    "dense": dict(
+        program_layers=0, test_widths=(64, 64), pooling="mean-max", width=128, blocks=2, bins=65,
+        value_low=-1.0, td_steps=0,
+    ),
+    # The paper's network at four widths.
+    "tiny": dict(
+        program_layers=1, program_width=32, program_heads=2, program_head_width=16,
+        program_widening=2, test_widths=(32, 32), width=64, blocks=1, bins=65, value_low=-1.0,
+    ),
+    "small": dict(
+        program_layers=2, program_width=64, program_heads=4, program_head_width=16,
+        program_widening=4, test_widths=(64, 64), width=128, blocks=2, bins=101, value_low=-1.0,
+    ),
+    "medium": dict(
+        program_layers=4, program_width=128, program_heads=4, program_head_width=32,
+        program_widening=4, test_widths=(128, 128), width=256, blocks=4, bins=301, value_low=-1.0,
+    ),
+    "paper": dict(),
+}  # fmt: skip
+
+
+def make(
+    preset: str = "sort3",
+    *,
+    network: str | None = None,
+    task: Task | None = None,
+    plain: bool = False,
+    untrained: bool = False,
+    uniform: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> AlphaDev:
+    """The agent for a preset.
+
+    Args:
+      preset: a name in `PRESETS`.
+      network: a name in `NETWORKS`, instead of the preset's.
+      task: a task of one's own, instead of the preset's.
+      plain: AlphaDev's own restrictions and rewards only, nothing beyond the paper.
+      untrained: the control whose network never learns.
+      uniform: the control whose candidates are uniform.
+      overrides: values by dotted name, as `{"training.games": 128, "search.simulations": 64}`.
+
+    Raises:
+      ValueError: an unknown name, or a value that its configuration refuses.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset: received {preset!r}; expected one of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    network = network or chosen.network
+    if network not in NETWORKS:
+        raise ValueError(f"network: received {network!r}; expected one of {', '.join(NETWORKS)}")
+    task = task or tasks.parse(chosen.task)
+    system = (_paper if network == "paper" else _laptop)(task, network, plain)
+    for name, value in chosen.settings:
+        system = override(system, name, value)
+    training = replace(system.training, learn=not (untrained or uniform))
+    system = replace(system, training=training, uniform=uniform)
+    for name, value in (overrides or {}).items():
+        system = override(system, name, value)
+    return system
+
+
+def _laptop(task: Task, network: str, plain: bool) -> AlphaDev:
+    """Seconds to minutes on two cores."""
+    config = NetworkConfig(**NETWORKS[network])
+    game = AssemblyGame(
+        task=task,
+        restrictions=Restrictions.paper() if plain else Restrictions(),
+        rewards=Rewards.released() if plain else Rewards(),
+        keep_program=config.program_layers > 0,
+    )
+    return AlphaDev(
+        game=game,
+        network=config,
+        search=SearchConfig(
+            algorithm="gumbel", simulations=32, candidates=24, considered=16,
+            max_depth=min(game.max_moves, 32), value_scale=0.1,
+        ),
+        training=TrainingConfig(
+            games=128, learner_steps=16, batch=512, learning_rate=1e-3, weight_decay=1e-4, clip=1.0,
+            capacity=61_440,
+        ),
+        mix=MixConfig(best_share=0.25, random_share=0.5, random_moves=min(7, game.max_moves - 1)),
+    )  # fmt: skip
+
+
+def _paper(task: Task, network: str, plain: bool) -> AlphaDev:
+    """The scale of DeepMind's pseudocode: for accelerators, many of them."""
+    config = NetworkConfig(dtype="bfloat16", **NETWORKS[network])
+    return AlphaDev(
+        game=AssemblyGame(
+            task=task, restrictions=Restrictions.paper(), rewards=Rewards.released()
+        ),
+        network=config,
+        search=SearchConfig(
+            algorithm="puct", simulations=800, candidates=64,
+            max_depth=min(task.length_limit, 128), dirichlet_alpha=0.03,
+        ),
+        training=TrainingConfig(games=2048, learner_steps=100, batch=1024, capacity=1_048_576),
+    )  # fmt: skip

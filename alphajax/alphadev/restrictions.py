@@ -1,0 +1,411 @@
+"""Which instructions a player may append: AlphaDev's restrictions, and masks beyond them.
+
+AlphaDev's are in Mankowitz et al., Nature 618:257 (2023), Methods.  The others only leave out moves
+that no shortest program needs, or that have lost already; each says why.  The machine knows none of
+them: a program that breaks them still runs.
+
+Everything is a bit operation on words of 32 tests, with the batch of games last: on a CPU that is one
+vector instruction for eight games, where comparing int8 arrays `[tests, locations]` takes dozens.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import or_
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt32
+
+from alphajax.alphadev.isa import CONDITION, CONDITIONAL_MOVES, EQUAL, GREATER, JUMPS, LESS, Op
+from alphajax.alphadev.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restrictions:
+    """Each can be switched off.  The first group is AlphaDev's, the second goes beyond the paper."""
+
+    read_ascending: bool = True
+    """Memory cells are read in ascending order.  When sorting, other orders are relabellings."""
+    registers_ascending: bool = True
+    """Registers are first written in ascending order: they differ only in name."""
+    registers_only: bool = True
+    """No memory operand in a compare or a conditional move."""
+    read_once: bool = True
+    write_once: bool = True
+    initialised: bool = True
+    """No read of an undefined register, conditional moves into one included: MOV would do as well."""
+    single_compare: bool = True
+    """No two compares in a row: the first would be lost."""
+
+    effective: bool = True
+    """Nothing without effect on any test; of several conditional moves with the same effect only one;
+    no compare that leaves the flags as they are, or gives the same flag on all tests."""
+    ordered_compare: bool = True
+    """CMP a, b only for a < b: the other order mirrors the flags."""
+    viable: bool = True
+    """No overwriting, on any test, of the last copy of a value that the wanted output has."""
+    right_stores: bool = True
+    """A store must be right on every test.  Looks at the wanted output; with `write_once`, a wrong
+    one could never be mended."""
+    in_time: bool = True
+    """Never fewer moves left than cells that are still wrong."""
+
+    @classmethod
+    def paper(cls) -> "Restrictions":
+        """AlphaDev's alone."""
+        return cls(
+            effective=False, ordered_compare=False, viable=False, right_stores=False, in_time=False
+        )
+
+    @classmethod
+    def none(cls) -> "Restrictions":
+        """Whatever the machine can run."""
+        return cls(**dict.fromkeys(cls.__dataclass_fields__, False))
+
+
+class View(NamedTuple):
+    """A batch of states as the rules see it; a word holds 32 tests, and B is last."""
+
+    held: UInt32[Array, "locations V W B"]
+    """Bit p of held[l, v]: location l holds the v-th value on test p.  No bit: undefined."""
+    flags: UInt32[Array, "3 W B"]
+    """Tests whose flag says less, equal, greater."""
+    acting: UInt32[Array, "W B"]
+    """Tests that do not skip to a label."""
+    read: UInt32[Array, "M W B"]
+    written: UInt32[Array, "M W B"]
+    compared: Bool[Array, " B"]
+    """Whether the last instruction was a compare."""
+    remaining: Int[Array, " B"]
+    labels: Int[Array, "J B"]
+    """0 unused, 1 jumped to, 2 placed."""
+
+
+class Survey(NamedTuple):
+    """What the rules say of a batch of states."""
+
+    legal: Bool[Array, "A B"]
+    placed: Int[Array, " B"]
+    """Items (test, cell) that are right in memory."""
+    reached: Int[Array, " B"]
+    """The same, counting for each cell the location that is right on most tests."""
+    right: Bool[Array, " B"]
+    """Whether everything that matters is right on every test, and no jump is open."""
+
+
+def pack(bits: Bool[Array, "..."]) -> UInt32[Array, "..."]:
+    """Tests (first axis) as bits of words, before the last axis: `[P, ..., B] -> [..., W, B]`."""
+    words = []
+    for begin in range(0, bits.shape[0], 32):
+        part = bits[begin : begin + 32].astype(jnp.uint32)
+        shifts = np.arange(part.shape[0], dtype=np.uint32).reshape(-1, *[1] * (part.ndim - 1))
+        words.append(jnp.sum(part << shifts, axis=0, dtype=jnp.uint32))
+    return jnp.stack(words, axis=-2)
+
+
+def pack_constant(bits: np.ndarray) -> np.ndarray:
+    """As `pack`, for a NumPy array without a batch: bool `[P, ...]` -> uint32 `[..., W]`."""
+    out = np.zeros((*bits.shape[1:], -(-bits.shape[0] // 32)), np.uint32)
+    for p in range(bits.shape[0]):
+        out[..., p // 32] |= bits[p].astype(np.uint32) << np.uint32(p % 32)
+    return out
+
+
+def some(words: Array) -> Array:
+    """Whether any test is set: `[..., W, B] -> [..., B]`."""
+    return reduce(or_, [words[..., w, :] for w in range(words.shape[-2])]) != 0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The moves of a task, and which of them are legal.  Hashable; its tables are NumPy."""
+
+    task: Task
+    restrictions: Restrictions = Restrictions()
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The values that inputs have: int8 `[V]`, ascending."""
+        return np.unique(self.task.inputs)
+
+    @cached_property
+    def actions(self) -> np.ndarray:
+        """The instructions that a player may ever append: int8 `[A, 3]`."""
+        table, kept = self._table
+        return table[kept]
+
+    @cached_property
+    def tests(self) -> np.ndarray:
+        """A bit for each test: uint32 `[W]`."""
+        return pack_constant(np.ones(self.task.tests, bool))
+
+    @cached_property
+    def wanted(self) -> np.ndarray:
+        """Tests on which a cell must hold a value at the end: uint32 `[M, V, W]`."""
+        wanted = self.task.wanted[:, :, None] == self.values
+        return pack_constant(wanted & self.task.matters[:, :, None])
+
+    @cached_property
+    def matters(self) -> np.ndarray:
+        """Tests on which a cell matters: uint32 `[M, W]`."""
+        return pack_constant(self.task.matters)
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """Tests on which a cell is an item to place: uint32 `[M, W]`."""
+        return pack_constant(self.task.items)
+
+    @property
+    def sources(self) -> int:
+        """Locations that a compare or a conditional move may read."""
+        return self.task.registers if self.restrictions.registers_only else self.task.locations
+
+    @cached_property
+    def conditions(self) -> tuple[Op, ...]:
+        """The conditional moves of the task."""
+        return tuple(op for op in CONDITIONAL_MOVES if op in self.task.opcodes)
+
+    @cached_property
+    def constant_sources(self) -> tuple[int, ...]:
+        """Locations that may be compared with a constant: registers, or the length's own cell."""
+        return tuple(range(self.sources))
+
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """All instructions `[F, 3]`, in blocks as `_legal` has them, and the numbers of those kept."""
+        task, r = self.task, self.task.registers
+        cells, registers, sources = range(r, task.locations), range(r), range(self.sources)
+        rows = [(Op.MOV, a, b) for a in cells for b in registers]
+        rows += [(Op.MOV, a, b) for a in registers for b in cells]
+        rows += [(Op.MOV, a, b) for a in registers for b in registers]
+        for op in self.conditions:
+            rows += [(op, a, b) for a in sources for b in registers]
+        rows += [(Op.CMP, a, b) for a in sources for b in sources]
+        if Op.CMP_CONSTANT in task.opcodes:
+            rows += [(Op.CMP_CONSTANT, a, k) for a in sources for k in task.constants]
+        for op in JUMPS:
+            if op in task.opcodes:
+                rows += [(op, k, 0) for k in range(task.labels)]
+        rows += [(Op.LABEL, k, 0) for k in range(task.labels)]
+
+        def kept(op, a, b):
+            if op == Op.CMP:
+                ordered = self.restrictions.ordered_compare and self._mirrored
+                return a != b and min(a, b) < r and (a < b or not ordered)
+            return op in (Op.CMP_CONSTANT, *JUMPS, Op.LABEL) or a != b
+
+        return np.array(rows, np.int8), np.array([i for i, row in enumerate(rows) if kept(*row)])
+
+    @cached_property
+    def _mirrored(self) -> bool:
+        """Whether conditions come in mirrored pairs, so that the order of a compare is free."""
+        pairs = ((Op.CMOVL, Op.CMOVG), (Op.CMOVLE, Op.CMOVGE), (Op.JL, Op.JG), (Op.JLE, Op.JGE))
+        return all((a in self.task.opcodes) == (b in self.task.opcodes) for a, b in pairs)
+
+    def survey(self, view: View) -> Survey:
+        """Which moves are legal, and how much is right; see `Restrictions`."""
+        matches = _any_value(view.held[:, None] & self.wanted[None, ..., None], 2)  # [L, M, W, B]
+        cells = range(self.task.memory)
+        own = jnp.stack([matches[self.task.registers + m, m] for m in cells])  # [M, W, B]
+        wrong = some(self.matters[..., None] & ~own)
+        placed = jnp.sum(_count(own & self.items[..., None]), axis=0)
+        best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
+        open_ = some(~view.acting & self.tests[:, None])
+        right = ~jnp.any(wrong, axis=0) & ~open_
+        return Survey(self._legal(view, matches, wrong), placed, jnp.sum(best, axis=0), right)
+
+    def _legal(self, view: View, matches, wrong) -> Array:
+        """Legality `[A, B]`, from blocks in the order of `_table`."""
+        rules, r = self.restrictions, self.task.registers
+        held, acting = view.held, view.acting
+        batch = held.shape[-1]
+        lacks = some(acting[None] & ~_any_value(held, 1))  # undefined on an acting test, [L, B]
+        readable = self._readable(view, lacks)
+        fresh = jnp.ones((r, batch), bool)
+        if rules.registers_ascending:
+            used = some(_any_value(held[:r], 1))
+            fresh = jnp.concatenate([fresh[:1], used[:-1]])
+        kept = self._kept(view, matches)  # may be overwritten: always; if less, equal, greater
+        blocks = [
+            *self._plain_moves(view, matches, readable, fresh, kept[0]),
+            *self._conditional_moves(view, readable, fresh, kept, lacks),
+            *self._compares(view, readable),
+            *self._branches(view),
+        ]
+        if rules.in_time:
+            need = jnp.sum(wrong, axis=0, dtype=jnp.int32)
+            left = view.remaining.astype(jnp.int32)
+            # Only a store (block 1) lowers what is needed.
+            blocks = [
+                block & ((left >= need) if number == 1 else (left > need))[_lead(block)]
+                for number, block in enumerate(blocks)
+            ]
+        legal = jnp.concatenate([block.reshape(-1, batch) for block in blocks])
+        return legal[self._table[1]]
+
+    def _readable(self, view: View, lacks) -> Array:
+        """Locations that may be read, `[L, B]`."""
+        rules, r, acting = self.restrictions, self.task.registers, view.acting[None]
+        registers = ~lacks[:r] if rules.initialised else jnp.ones_like(lacks[:r])
+        cells = jnp.ones_like(lacks[r:])
+        if rules.read_once:
+            cells &= ~some(acting & view.read)
+        if rules.read_ascending:
+            first = jnp.zeros_like(view.read[:1])
+            cells &= ~some(jnp.concatenate([first, acting & ~view.read[:-1]]))
+        return jnp.concatenate([registers, cells])
+
+    def _kept(self, view: View, matches) -> list[Array]:
+        """Locations that may be overwritten on all acting tests, and on those with each flag."""
+        rules = self.restrictions
+        if not rules.viable:
+            return [jnp.ones((view.held.shape[0], view.held.shape[-1]), bool)] * 4
+        held, r = view.held, self.task.registers
+        wanted = jnp.asarray(self.wanted)[..., None]  # [M, V, W, 1]
+        if rules.read_once and rules.write_once:
+            # What was read or written cannot be used again, and what is in place is not needed.
+            held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
+            own = [matches[r + m, m] for m in range(self.task.memory)]
+            wanted = wanted & ~jnp.stack(own)[:, None]
+        needed = reduce(or_, [wanted[m] for m in range(self.task.memory)])  # [V, W, B]
+        once, twice = jnp.zeros_like(held[0]), jnp.zeros_like(held[0])
+        for location in range(held.shape[0]):
+            twice |= once & held[location]
+            once |= held[location]
+        sole = _any_value(held & (~twice & needed)[None], 1)  # the only copy, [L, W, B]
+        reach = [view.acting, *(view.acting & view.flags[f] for f in range(3))]
+        return [~some(tests[None] & sole) for tests in reach]
+
+    def _plain_moves(self, view: View, matches, readable, fresh, kept) -> list[Array]:
+        """Loads `[M, R, B]`, stores `[R, M, B]` and moves `[R, R, B]`."""
+        rules, r, held, acting = self.restrictions, self.task.registers, view.held, view.acting
+        loads = readable[r:, None] & (fresh & kept[:r])[None]
+        stores = readable[:r, None] & kept[None, r:]
+        if rules.write_once:
+            stores &= ~some(acting[None] & view.written)[None]
+        if rules.right_stores:
+            stores &= ~some(acting[None, None] & self.matters[None, ..., None] & ~matches[:r])
+        moves = readable[:r, None] & (fresh & kept[:r])[None]
+        if rules.effective:
+            loads &= some(_differ(held[r:], held[:r]) & acting[None, None])
+            stores &= some(_differ(held[:r], held[r:]) & acting[None, None])
+            moves &= some(_differ(held[:r], held[:r]) & acting[None, None])
+        return [loads, stores, moves]
+
+    def _conditional_moves(self, view: View, readable, fresh, kept, lacks) -> list[Array]:
+        """One block `[S, R, B]` for each condition."""
+        rules, r, s = self.restrictions, self.task.registers, self.sources
+        known = ~some(view.acting & ~(view.flags[0] | view.flags[1] | view.flags[2]))
+        into = ~lacks[:r] if rules.initialised else fresh
+        distinct = {}
+        if rules.effective:
+            differ = _differ(view.held[:s], view.held[:r]) & view.acting[None, None]
+            distinct = self._distinct([some(differ & view.flags[f][None, None]) for f in range(3)])
+        blocks = []
+        for op in self.conditions:
+            safe = into & known[None]
+            for flag in CONDITION[op]:
+                safe &= kept[1 + _BIT[flag]][:r]
+            block = readable[:s, None] & safe[None]
+            blocks.append(block & distinct[op] if rules.effective else block)
+        return blocks
+
+    def _distinct(self, on: list[Array]) -> dict[Op, Array]:
+        """Which conditional moves do something that no earlier instruction does, `[S, R, B]`.
+
+        A move acts where source and destination differ; `on[f]` says whether that happens on a test
+        with flag f.  Moves that act on the same set of such flags are the same move.
+        """
+        bits = {op: sum(1 << _BIT[flag] for flag in CONDITION[op]) for op in self.conditions}
+        minterm = [
+            reduce(jnp.logical_and, [on[f] if d >> f & 1 else ~on[f] for f in range(3)])
+            for d in range(8)
+        ]
+        found = {}
+        for op in self.conditions:
+            terms = []
+            for d in range(1, 8):
+                # d itself is what MOV does.
+                earlier = {0, d} | {bits[other] & d for other in self.conditions if other < op}
+                if bits[op] & d not in earlier:
+                    terms.append(minterm[d])
+            found[op] = reduce(or_, terms) if terms else jnp.zeros_like(on[0])
+        return found
+
+    def _compares(self, view: View, readable) -> list[Array]:
+        """Compares of locations `[S, S, B]`, and with constants `[S, constants, B]`."""
+        rules, s, held, acting = self.restrictions, self.sources, view.held, view.acting
+        may = ~view.compared if rules.single_compare else jnp.ones_like(view.compared)
+        block = readable[:s, None] & readable[None, :s] & may[None, None]
+        if rules.effective:
+            counts = range(len(self.values))
+            above = [reduce(or_, [held[:s, u] for u in counts[v + 1 :]]) for v in counts[:-1]]
+            less = jnp.zeros((s, s, *acting.shape), jnp.uint32)
+            for x in above:
+                less |= ~x[:, None] & x[None]
+            less &= acting[None, None]
+            block &= self._tells(view, less, jnp.swapaxes(less, 0, 1))
+        blocks = [block]
+        if Op.CMP_CONSTANT in self.task.opcodes:
+            constants = self.task.constants
+            block = jnp.stack([readable[:s] & may[None]] * len(constants), axis=1)
+            if rules.effective:
+                less, greater = (
+                    jnp.stack([self._beyond(held[:s], k, sign) for k in constants], axis=1)
+                    & acting[None, None]
+                    for sign in (-1, 1)
+                )
+                block &= self._tells(view, less, greater)
+            blocks.append(block)
+        return blocks
+
+    def _tells(self, view: View, less, greater) -> Array:
+        """Compares that have two outcomes at least and change the flags: `[.., .., W, B]` words."""
+        acting, flags = view.acting[None, None], view.flags[:, None, None]
+        equal = acting & ~(less | greater)
+        a, b, c = some(less), some(equal), some(greater)
+        change = (less ^ flags[0]) | (equal ^ flags[1]) | (greater ^ flags[2])
+        return ((a & b) | (a & c) | (b & c)) & some(acting & change)
+
+    def _beyond(self, held, constant: int, sign: int) -> Array:
+        """Tests on which a location is above (sign 1) or below (-1) a constant, `[S, W, B]`."""
+        those = [v for v, x in enumerate(self.values) if sign * (int(x) - constant) > 0]
+        return reduce(or_, [held[:, v] for v in those]) if those else jnp.zeros_like(held[:, 0])
+
+    def _branches(self, view: View) -> list[Array]:
+        """Jumps, one block `[J, B]` for each, and labels; new labels in ascending order."""
+        if not self.task.labels:
+            return []
+        state = view.labels
+        known = ~some(view.acting & ~(view.flags[0] | view.flags[1] | view.flags[2]))
+        first = jnp.concatenate([jnp.ones_like(state[:1], bool), state[:-1] > 0])
+        ready = (state < 2) & first
+        jumps = [op for op in JUMPS if op in self.task.opcodes]
+        blocks = [ready if op == Op.JMP else ready & known[None] for op in jumps]
+        return [*blocks, state == 1]
+
+
+_BIT = {LESS: 0, EQUAL: 1, GREATER: 2}
+
+
+def _lead(block: Array) -> tuple:
+    """Index that gives a `[B]` array the axes of a block."""
+    return (*(None,) * (block.ndim - 1), slice(None))
+
+
+def _any_value(words: Array, axis: int) -> Array:
+    """OR over the values on `axis`."""
+    parts = [jax.lax.index_in_dim(words, v, axis, keepdims=False) for v in range(words.shape[axis])]
+    return reduce(or_, parts)
+
+
+def _differ(a: Array, b: Array) -> Array:
+    """Tests on which locations differ: `[A, V, W, B]`, `[C, V, W, B]` -> `[A, C, W, B]`."""
+    return reduce(or_, [a[:, None, v] ^ b[None, :, v] for v in range(a.shape[1])])
+
+
+def _count(words: Array) -> Array:
+    """Set bits, int32: `[..., W, B] -> [..., B]`."""
+    return jnp.sum(jax.lax.population_count(words).astype(jnp.int32), axis=-2)
