@@ -148,4 +148,7 @@ def _typed(restored, abstract):
 
 
 def _brief(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    text = str(error).strip()
+    if "No space left on device" in text:
+        return "no space left on the disk"
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,5 +1,6 @@
 """What every experiment does before it first uses a device."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,9 @@ def set_up_jax(devices: int | None = None, cache: bool = True) -> None:
     """
     import jax
 
+    # A failed save is reported by the run in one line; orbax's threads log pages of it as well.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if os.environ.get("JAX_PLATFORMS", "") in ("", "cpu"):
         # Each core plays its own games: several times faster than sharing small operations.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -92,3 +92,30 @@ def test_a_folder_that_cannot_be_made(tmp_path, state):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write checkpoints"):
         Checkpoints(tmp_path / "file" / "checkpoints", {})
+
+
+def test_a_save_that_the_disk_refuses_leaves_the_one_before(tmp_path, state):
+    resource = pytest.importorskip("resource")
+    saved = Checkpoints(tmp_path, {})
+    saved.save(1, state)
+    # No file may grow past 64 KiB: a write fails in mid-save, as on a full disk.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = jnp.asarray(np.random.default_rng(0).integers(0, 256, 2**20, np.uint8))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="could not save checkpoint 2"):
+            saved.save(2, state | {"parameters": noise})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Checkpoints(tmp_path, {}).restore(abstract(state))[0] == 1
+
+
+def test_no_space_is_said_in_those_words(tmp_path, state, monkeypatch):
+    saved = Checkpoints(tmp_path, {})
+
+    def full(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: ... No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr(saved._manager, "save", full)
+    with pytest.raises(CheckpointError, match="no space left on the disk"):
+        saved.save(1, state)
