@@ -218,6 +218,32 @@ class Progress:
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def _stamp(system: training.System, seed: int, mesh) -> dict[str, Any]:
+    """What a checkpoint must agree on with the run that goes on from it."""
+    return {
+        "config": plain(system),
+        "seed": seed,
+        "devices": mesh.size,
+        "platform": jax.devices()[0].platform,
+        "versions": versions(),
+        "generator": str(jax.random.key_impl(jax.random.key(seed))),
+    }
+
+
+def restore(system: training.System, path: str | Path, seed: int, devices: int | None = None):
+    """The newest state of the run in a folder, for something else to start from.
+
+    Raises:
+      CheckpointError: no checkpoint, or one of another configuration, version or number of devices.
+    """
+    mesh = training.make_mesh(devices)
+    checkpoints = Checkpoints(Path(path) / "checkpoints", _stamp(system, seed, mesh))
+    try:
+        return checkpoints.restore(training.abstract(system, jax.random.key(seed), mesh))[1]
+    finally:
+        checkpoints.close()
+
+
 def drive(
     system: training.System,
     folder: RunFolder,
@@ -232,6 +258,8 @@ def drive(
     save_seconds: float = 60.0,
     devices: int | None = None,
     say: Callable[[str], None] = print,
+    begin: Callable[[training.System, jax.Array, Any], Any] | None = None,
+    between: Callable[[Any, Progress], Any] | None = None,
 ) -> tuple[Any, Progress, str]:
     """Runs a system until something ends it, keeping its folder.
 
@@ -245,6 +273,8 @@ def drive(
       iterations: end after this many iterations in all, instead.
       chunk: iterations in one compiled call.
       save_seconds: a checkpoint at least this often, and one at the end.
+      begin: makes the first state of a run that is not resumed, instead of `training.init`.
+      between: `(state, progress) -> state` after each chunk, before `on_chunk`: what the host adds.
 
     Returns:
       The last state, the progress, and why it ended: "stopped" by on_chunk, "minutes", "iterations"
@@ -256,15 +286,7 @@ def drive(
     """
     mesh = training.make_mesh(devices)
     key = jax.random.key(seed)
-    stamp = {
-        "config": plain(system),
-        "seed": seed,
-        "devices": mesh.size,
-        "platform": jax.devices()[0].platform,
-        "versions": versions(),
-        "generator": str(jax.random.key_impl(key)),
-    }
-    checkpoints = Checkpoints(folder.path / "checkpoints", stamp)
+    checkpoints = Checkpoints(folder.path / "checkpoints", _stamp(system, seed, mesh))
     progress, before, wrote = Progress(), 0.0, -1
     if resume:
         iteration, state = checkpoints.restore(training.abstract(system, key, mesh))
@@ -275,7 +297,7 @@ def drive(
         progress.iteration, wrote = iteration, iteration
         say(f"resumed at iteration {iteration}, {before:.0f} s into the run")
     else:
-        state = training.init(system, key, mesh)
+        state = (begin or training.init)(system, key, mesh)
     last_save, why = time.time(), "iterations"
     with interruptible() as stop:
         while iterations is None or progress.iteration < iterations:
@@ -290,6 +312,8 @@ def drive(
             folder.append(lines)
             progress.metrics = lines[-1]
             progress.games = int(metrics["games"][-1])
+            if between:
+                state = between(state, progress)
             ended = on_chunk(state, progress)
             if stop.is_set():
                 why = "interrupted"
@@ -343,15 +367,22 @@ TIMED = ("seconds", "simulations_per_second")
 """The metrics that differ between two runs of the same seed."""
 
 
-def draw_curves(folder: RunFolder, panels: dict[str, list[str]], title: str) -> Path:
+def draw_curves(
+    folder: RunFolder,
+    panels: dict[str, list[str]],
+    title: str,
+    missing: dict[str, float] | None = None,
+) -> Path:
     """Learning curves from `metrics.jsonl`: one panel for each entry of `panels`, over seconds.
 
-    Metrics that are lists (one value per target) are drawn as several lines.
+    Metrics that are lists (one value per target) are drawn as several lines; whole numbers as steps.
+    `missing` says from which value on a metric means that there is none yet, which is not drawn.
     """
     import io
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     lines = folder.metrics()
     figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
@@ -363,7 +394,14 @@ def draw_curves(folder: RunFolder, panels: dict[str, list[str]], title: str) -> 
             points = [(line["seconds"], line[key]) for line in lines if key in line]
             if points:
                 times, values = zip(*points, strict=True)
-                axis.plot(times, np.asarray(values), label=key.split("/")[-1].replace("_", " "))
+                values = np.asarray(values)
+                whole = values.dtype.kind in "iu"
+                values = np.where(values < (missing or {}).get(key, np.inf), values, np.nan)
+                label = key.split("/")[-1].replace("_", " ")
+                style = dict(drawstyle="steps-post" if whole else None, marker="o", markevery=[-1])
+                axis.plot(times, values, label=label, markersize=3, **style)
+                if whole:
+                    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("seconds")
         axis.spines[["top", "right"]].set_visible(False)

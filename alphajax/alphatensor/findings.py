@@ -144,7 +144,9 @@ class Findings:
         if self.system.training.learn:
             panels["policy loss"] = ["learn/policy_loss"]
             panels["value error (moves)"] = ["learn/value_error"]
-        runs.draw_curves(self.folder, panels, f"{self.system.game.targets[0].name}, seed {self.seed}")
+        game = self.system.game
+        title = f"{game.targets[0].name} over {game.ring.name}, seed {self.seed}"
+        runs.draw_curves(self.folder, panels, title, {"best_rank": game.max_moves + 1})
         for target, scheme in zip(self.system.game.targets, self.found, strict=True):
             if scheme is not None:
                 name = target.name.replace(",", "x")
