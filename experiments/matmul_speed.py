@@ -34,6 +34,7 @@ import alphajax
 from alphajax.alphatensor import schemes
 from alphajax.alphatensor.matmul import matmul
 from alphajax.alphatensor.scheme_files import load
+from alphajax.alphatensor.tailoring import chain
 
 # Figure 5 of the paper: speed-up in per cent over the standard multiplication, float32.
 PAPER_SIZES = (8192, 10240, 12288, 14336, 16384, 18432, 20480)
@@ -98,13 +99,6 @@ def methods(config: Config) -> dict:
         for key, scheme in load(path).items():
             result[f"{path.stem}:{key} rank {scheme.rank}"] = by(scheme, config.levels)
     return result
-
-
-def chain(product, a, b, length: int):
-    """a b^length, one product after the other as a user would write it; waits for the result."""
-    for _ in range(length):
-        a = product(a, b)
-    return jax.block_until_ready(a)
 
 
 def measure(config: Config, size: int) -> dict[str, list[float]]:

@@ -12,11 +12,9 @@ file or the options are bad.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -190,53 +188,53 @@ def bench(
     size: int = 2048,
     dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     levels: int = 1,
-    repeats: int = 7,
+    trials: int = 7,
+    chain: int = 3,
     precision: Literal["default", "high", "highest"] = "highest",
 ) -> int:
-    """Time a scheme against jnp.matmul on this device, taking turns; medians and quartiles.
+    """Time schemes against jnp.matmul on this device, taking turns, and rank them.
 
     Args:
         size: Side of the square matrices.
         dtype: Type of their entries.
-        levels: How many times the scheme is used inside itself.
-        repeats: Timed runs of each, after one to compile and one to warm up.
+        levels: How many times a scheme is used inside itself.
+        trials: Samples of each, after one to compile and one to warm up.
+        chain: Products in a sample, one after the other.
         precision: Of the products; "default" is less than float32 on TPU and recent GPUs.
     """
     import jax
     import jax.numpy as jnp
 
+    from alphajax.alphatensor import tailoring
     from alphajax.alphatensor.matmul import matmul
 
-    if min(size, levels, repeats) < 1:
-        raise ValueError(f"size {size}, levels {levels}, repeats {repeats}; expected 1 or more")
+    bench = tailoring.Bench(
+        size=size, dtype=dtype, levels=levels, trials=trials, chain=chain, warm_ups=2,
+        precision=precision,
+    )  # fmt: skip
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    a, b = (jax.random.normal(jax.random.key(x), (size, size), dtype) for x in (0, 1))
     found = _load(file, said)
-    ways = {"jnp.matmul": jax.jit(functools.partial(jnp.matmul, precision=precision))}
-    for key, scheme in found.items():
-        ways[key] = functools.partial(matmul, scheme, levels=levels, precision=precision)
-    for way in ways.values():
-        for _ in range(2):
-            jax.block_until_ready(way(a, b))
-    seconds = {key: [] for key in ways}
-    for _ in range(repeats):
-        for key, way in ways.items():
-            start = time.perf_counter()
-            jax.block_until_ready(way(a, b))
-            seconds[key].append(time.perf_counter() - start)
+    ranked = tailoring.rank(found, bench)
+    a, b = tailoring.matrices(bench)
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
-    device = jax.devices()[0]
+
+    def row(key, product, seconds, ratio, quartiles):
+        error = np.abs(np.asarray(product, np.float64) - exact).max() / np.abs(exact).max()
+        low, high = sorted(1 / x for x in quartiles)
+        spread = f"{low:.3f}..{high:.3f}"
+        print(f"{key:<24}{1e3 * seconds:>11.2f}{1 / ratio:>8.3f}{spread:>16}{error:>11.1e}")
+
     print(
-        f"{size} x {size} {dtype}, precision {precision}, {levels} level(s), {repeats} repeats, "
-        f"{device.device_kind}"
+        f"{size} x {size} {dtype}, precision {precision}, {levels} level(s), {trials} trials of "
+        f"{chain} products, {jax.devices()[0].device_kind}"
     )
-    print(f"{'':<24}{'median ms':>11}{'quartiles':>19}{'speed':>8}{'max error':>11}")
-    for key, way in ways.items():
-        low, median, high = np.percentile(seconds[key], (25, 50, 75)) * 1e3
-        speed = np.median(seconds["jnp.matmul"]) * 1e3 / median
-        error = np.abs(np.asarray(way(a, b), np.float64) - exact).max() / np.abs(exact).max()
-        print(f"{key:<24}{median:>11.2f}{low:>10.2f}..{high:<7.2f}{speed:>8.3f}{error:>11.1e}")
+    print(f"{'':<24}{'median ms':>11}{'speed':>8}{'quartiles':>16}{'max error':>11}")
+    standard = float(np.median([timing.standard for _, timing in ranked]))
+    row("jnp.matmul", jnp.matmul(a, b, precision=precision), standard, 1.0, (1.0, 1.0))
+    for key, timing in ranked:
+        product = matmul(tailoring.real(found[key]), a, b, levels, precision=precision)
+        row(key, product, timing.seconds, timing.ratio, timing.quartiles)
     return 0
 
 

@@ -139,7 +139,7 @@ def test_a_scheme_that_does_not_lift_exits_with_1(files, monkeypatch, capsys):
 
 def test_bench(files, capsys):
     pytest.importorskip("alphajax.alphatensor.matmul")
-    assert run(files, "bench", "strassen.npz", "--size", "64", "--repeats", "2") == 0
+    assert run(files, "bench", "strassen.npz", "--size", "64", "--trials", "2") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("jnp.matmul") and lines[3].startswith("2,2,2")
     assert float(lines[3].split()[-1]) < 1e-5
