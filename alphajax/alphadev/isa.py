@@ -29,6 +29,9 @@ from jaxtyping import Array, Int
 LESS, EQUAL, GREATER, UNDEFINED = -1, 0, 1, 2
 """The values of the flag.  It is undefined until the first compare."""
 
+UNKNOWN = -128
+"""What an uninitialised register holds, where values are int8: no number that a program may count on."""
+
 
 class Op(IntEnum):
     """What an instruction does; the number is the field `op`."""
@@ -67,7 +70,7 @@ CONDITION = {
     Op.JG: (GREATER,),
     Op.JGE: (GREATER, EQUAL),
 }
-"""Flags for which a conditional instruction acts.  For UNDEFINED none does: such a read is a fault."""
+"""Flags for which a conditional instruction acts.  A program must not depend on an undefined one."""
 
 CONDITIONAL_MOVES = (Op.CMOVL, Op.CMOVLE, Op.CMOVG, Op.CMOVGE, Op.CMOVE, Op.CMOVNE)
 COMPARES = (Op.CMP, Op.CMP_CONSTANT)
@@ -163,8 +166,8 @@ def _check(triples: tuple[tuple[Any, ...], ...], locations: int) -> None:
                 )
         if op in BRANCHING and not 0 <= a < 127:
             raise ProgramError(f"instruction {line}: label {a}; expected 0 to 126")
-        if op == Op.CMP_CONSTANT and not -128 <= b < 128:
-            raise ProgramError(f"instruction {line}: constant {b}; expected -128 to 127")
+        if op == Op.CMP_CONSTANT and not -127 <= b < 128:
+            raise ProgramError(f"instruction {line}: constant {b}; expected -127 to 127")
     for label, line in last_jump.items():
         if label not in seen:
             raise ProgramError(f"instruction {line}: no label {label} behind this jump")

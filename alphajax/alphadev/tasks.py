@@ -16,7 +16,7 @@ from inspect import signature
 
 import numpy as np
 
-from alphajax.alphadev.isa import Op
+from alphajax.alphadev.isa import UNKNOWN, Op
 
 BRANCHLESS = (Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVLE, Op.CMOVG, Op.CMOVGE)
 """What the paper's programs for a fixed number of inputs are made of."""
@@ -111,30 +111,10 @@ class Task:
         return self.registers + self.memory
 
     @cached_property
-    def lowest(self) -> int:
-        """The smallest value that any location can hold: below every input."""
-        return int(self.inputs.min()) - 1
-
-    @cached_property
-    def highest(self) -> int:
-        """The largest value that any location can hold: above every input."""
-        return int(self.inputs.max()) + 1
-
-    @cached_property
     def initial(self) -> np.ndarray:
-        """Every location at the start, int8 `[P, R + M]`, for `machine.start`.
-
-        A register holds `lowest` or `highest`, one or the other in each test without a rule: never
-        right, and of no use as a constant.
-        """
-        test = np.arange(1, self.tests + 1, dtype=np.uint32)[:, None]
-        register = np.arange(1, self.registers + 1, dtype=np.uint32)
-        mixed = test * np.uint32(2654435761) + register * np.uint32(2246822519)
-        for factor in (0x85EBCA6B, 0xC2B2AE35):  # the end of MurmurHash3
-            mixed = (mixed ^ (mixed >> 15)) * np.uint32(factor)
-        high = (mixed >> 16) % 2 == 1
-        junk = np.where(high, self.highest, self.lowest).astype(np.int8)
-        return np.concatenate([junk, self.inputs], axis=1)
+        """Every location at the start, int8 `[P, R + M]`, for `machine.start`: registers UNKNOWN."""
+        registers = np.full((self.tests, self.registers), UNKNOWN, np.int8)
+        return np.concatenate([registers, self.inputs], axis=1)
 
 
 def weak_orders(n: int) -> np.ndarray:
@@ -331,7 +311,7 @@ def variable_sort(k: int, registers: int | None = None, length_limit: int | None
     """
     if not 2 <= k <= 5:
         raise TaskError(f"variable_sort: received {k}; expected 2 to 5 numbers")
-    outside = 0  # below every item, and no register's junk is ever mistaken for it
+    outside = 0  # below every item
     inputs, wanted, roles = [], [], []
     for n in range(1, k + 1):
         orders = weak_orders(n)
