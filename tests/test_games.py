@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from alphajax import games
+from alphajax.alphadev import tasks
+from alphajax.alphadev.game import AssemblyGame
+from alphajax.alphadev.restrictions import Restrictions
 from alphajax.alphatensor import tensors
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Move, Ring
@@ -27,7 +30,21 @@ def tensor_game(names, **arguments):
     return game, action, game.max_moves + 1, ring
 
 
+def assembly_game(task, **arguments):
+    """A game of instructions, legal or not."""
+    game = AssemblyGame(task=task, length_limit=12, **arguments)
+
+    def action(key):
+        return jax.random.randint(key, (), 0, game.action_count, jnp.int16)
+
+    return game, action, game.max_moves + 1, None
+
+
 GAMES = {
+    "sort2": functools.partial(assembly_game, tasks.sort(2)),
+    "up to two numbers, no rules, no history": functools.partial(
+        assembly_game, tasks.variable_sort(2), restrictions=Restrictions.none(), keep_program=False
+    ),
     "1x2x2 over Z": functools.partial(tensor_game, ["1,2,2"], history=2),
     "two sizes over Z2": functools.partial(tensor_game, ["1,1,1", "1,2,1"], ring=Ring(2)),
     "skew over Z3, no history": functools.partial(
@@ -58,7 +75,7 @@ class TestConformance:
         over = jax.eval_shape(game.is_terminal, state)
         assert (over.shape, over.dtype) == ((), bool)
         for x in jax.tree.leaves((state, jax.eval_shape(game.observe, state))):
-            assert x.dtype in (jnp.int8, jnp.int16, jnp.int32, jnp.bool_)
+            assert x.dtype in (jnp.int8, jnp.int16, jnp.int32, jnp.uint32, jnp.bool_)
 
     def test_init_is_a_function_of_the_key(self, kit):
         *_, init = kit

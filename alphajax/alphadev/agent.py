@@ -151,28 +151,30 @@ class AlphaDev:
 
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Any]:
         """Empty programs, some of them with a few random legal moves."""
+        game, mix = self.game, self.mix
         limit = self.limit(memory)
-        states = jax.vmap(lambda _: self.game.start(limit))(jnp.arange(count))
-        prefix = jnp.full((count, self.game.max_moves), -1, jnp.int16)
-        if not (self.mix.random_moves and self.mix.random_share):
-            return states, prefix
         share_key, count_key, key = jax.random.split(key, 3)
-        moves = jax.random.randint(count_key, (count,), 0, self.mix.random_moves + 1)
-        moves = jnp.where(jax.random.bernoulli(share_key, self.mix.random_share, (count,)), moves, 0)
+        chosen = jax.random.bernoulli(share_key, mix.random_share, (count,))
+        moves = jax.random.randint(count_key, (count,), 0, mix.random_moves + 1)
+        moves = jnp.where(chosen, moves, 0)
+        empty = jax.vmap(lambda _: game.empty(limit))(jnp.arange(count))
+        prefix = jnp.full((count, game.max_moves), -1, jnp.int16)
+        if not (mix.random_moves and mix.random_share):
+            return jax.vmap(game.surveyed)(empty), prefix
 
         def append(t, carry):
+            # Surveyed first, so that the rules are compiled here only once.
             states, prefix = carry
+            states = jax.vmap(game.surveyed)(states)
             draw = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
             action = jnp.argmax(jnp.where(states.legal, draw, -1.0), axis=-1).astype(jnp.int16)
-            after, _ = jax.vmap(self.game.step)(states, action)
-            # Not into a dead end, or a game that nobody plays.
-            go = (t < moves) & ~jax.vmap(self.game.is_terminal)(after)
+            go = (t < moves) & ~jax.vmap(game.is_terminal)(states)
             prefix = prefix.at[:, t].set(jnp.where(go, action, prefix[:, t]))
+            after = jax.vmap(game.advance)(states, action)
             pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
-            states = jax.tree.map(lambda new, old: pick(go, new, old), after, states)
-            return states, prefix
+            return jax.tree.map(lambda new, old: pick(go, new, old), after, states), prefix
 
-        return jax.lax.fori_loop(0, self.mix.random_moves, append, (states, prefix))
+        return jax.lax.fori_loop(0, mix.random_moves + 1, append, (empty, prefix))
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
@@ -224,20 +226,15 @@ class AlphaDev:
 
     def _without_redundant(self, actions: Int[Array, " T"], right: Bool[Array, ""]):
         """The program less every instruction without which it is still right; -1 behind the end."""
-        game = self.game
+        game, task = self.game, self.game.task
         table = jnp.asarray(game.actions)
-        task = game.task
         # A label or a jump alone would leave the other without its partner.
         branching = jnp.asarray(game.actions[:, 0] >= Op.JMP)
 
         def is_right(kept):
             rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
-            end = machine.run(
-                machine.start(jnp.asarray(task.initial)), Instruction(*rows.T)
-            )
-            memory = machine.values(end)[:, task.registers :]
-            wrong = (memory != task.wanted) & task.matters
-            return ~jnp.any(wrong) & jnp.all(machine.skipping(end) < 0)
+            start = machine.start(task.initial, task.labels)
+            return game.rules.is_right(machine.run(start, Instruction(*rows.T)))
 
         def attempt(t, kept):
             without = kept.at[t].set(-1)

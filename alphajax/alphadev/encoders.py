@@ -88,22 +88,18 @@ class StateEncoder(nn.Module):
     `beside`, a vector of the whole game (the program's embedding), is joined to each test.
     """
 
-    values: tuple[int, ...]
-    labels: int
+    tests: int
     widths: tuple[int, ...]
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, obs: Observation, beside: Array | None) -> Float[Array, "B P C"]:
-        batch, _, tests = obs.cells.shape
-        cells = jnp.swapaxes(obs.cells, 1, 2)[..., None]
-        held = cells == np.array(self.values, np.int8).reshape(1, 1, 1, -1)
-        flags = obs.flag[..., None] == np.array([-1, 0, 1], np.int8).reshape(1, 1, -1)
-        features = [held.reshape(batch, tests, -1), flags]
-        if self.labels:
-            labels = np.arange(1, self.labels + 1, dtype=np.int8).reshape(1, 1, -1)
-            features.append(obs.skipping[..., None] == labels)
-        x = jnp.concatenate(features, axis=-1).astype(self.dtype)
+        batch, words = obs.held.shape[0], obs.held.shape[-1]
+        planes = [x.reshape(batch, -1, words) for x in (obs.held, obs.flag, obs.skip)]
+        planes = jnp.swapaxes(jnp.concatenate(planes, axis=1), 1, 2)  # [B, W, F]
+        shifts = np.arange(32, dtype=np.uint32).reshape(1, 1, -1, 1)
+        x = ((planes[:, :, None] >> shifts) & 1).reshape(batch, 32 * words, -1)
+        x = x[:, : self.tests].astype(self.dtype)
         for number, width in enumerate(self.widths):
             x = nn.Dense(width, dtype=self.dtype)(x)
             if beside is not None and number == 0:  # a matrix of the joined vector, in two parts

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from alphajax.alphadev import machine
 from alphajax.alphadev.isa import Instruction, Op, Program
 from alphajax.alphadev.machine import MachineState
-from alphajax.alphadev.restrictions import Restrictions, Rules, Survey, View, pack
+from alphajax.alphadev.restrictions import Restrictions, Rules, Survey, View
 from alphajax.alphadev.tasks import Task
 
 
@@ -89,10 +89,12 @@ class State(NamedTuple):
 class Observation(NamedTuple):
     """What the policy sees: the machine on all tests, the program, and what may come next."""
 
-    cells: Int[Array, "*#B locations P"]
-    """What each location holds; values outside the inputs' are undefined."""
-    flag: Int[Array, "*#B P"]
-    skipping: Int[Array, "*#B P"]
+    held: UInt32[Array, "*#B locations V W"]
+    """The planes of `machine.MachineState`: tests on which a location holds a value,"""
+    flag: UInt32[Array, "*#B 3 W"]
+    """on which the flag says less, equal, greater,"""
+    skip: UInt32[Array, "*#B labels W"]
+    """and on which instructions are skipped up to a label."""
     program: Int[Array, "*#B T"]
     length: Int[Array, "*#B"]
     remaining: Int[Array, "*#B"]
@@ -172,12 +174,13 @@ class AssemblyGame:
 
     def start(self, limit: Int[Array, ""]) -> State:
         """The empty program, with at most `limit` moves."""
-        return self._surveyed(self._empty(limit))
+        return self.surveyed(self.empty(limit))
 
-    def _empty(self, limit) -> State:
+    def empty(self, limit: Int[Array, ""]) -> State:
+        """The empty program, not yet surveyed."""
         memory, words = self.task.memory, len(self.rules.tests)
         return State(
-            machine=machine.start(jnp.asarray(self.task.initial)),
+            machine=machine.start(self.task.initial, self.task.labels),
             read=jnp.zeros((memory, words), jnp.uint32),
             written=jnp.zeros((memory, words), jnp.uint32),
             program=jnp.full(self.max_moves if self.keep_program else 0, -1, jnp.int16),
@@ -202,18 +205,15 @@ class AssemblyGame:
         return after, jnp.where(over, 0.0, reward)
 
     def _appended(self, state: State, action) -> State:
-        return self._surveyed(self.advance(state, action))
+        return self.surveyed(self.advance(state, action))
 
     def advance(self, state: State, action: Int[Array, ""]) -> State:
-        """Appends an instruction; what only a survey can say (`legal` and behind) stays as it was.
-
-        Cheap: to get to a position of a known program, use `replay`.
-        """
+        """Appends an instruction, and leaves the fields that `surveyed` sets as they were."""
         r, m = self.task.registers, self.task.memory
         table = jnp.asarray(self.actions)[action]
         instruction = Instruction(table[0], table[1], table[2])
         op, a, b = instruction
-        acting = pack((state.machine.skipping == 0)[:, None])[:, 0]  # [W]
+        acting = self.rules.acting(state.machine.skip)
         cells = np.arange(r, r + m, dtype=np.int8)
         reads_a = (op != Op.LABEL) & (op < Op.JMP)
         reads = ((cells == a) & reads_a) | ((cells == b) & (op == Op.CMP))
@@ -244,13 +244,14 @@ class AssemblyGame:
             after = self.advance(state, actions[t])
             return jax.tree.map(lambda old, new: jnp.where(t < count, new, old), state, after)
 
-        state = jax.lax.fori_loop(0, actions.shape[0], append, self._empty(limit))
-        return self._surveyed(state)
+        state = jax.lax.fori_loop(0, actions.shape[0], append, self.empty(limit))
+        return self.surveyed(state)
 
-    def _surveyed(self, state: State) -> State:
+    def surveyed(self, state: State) -> State:
+        """The state with what the rules say of it: after `empty` and `advance`."""
         found = _survey(self.rules)(
-            state.machine, state.read, state.written, state.compared,
-            state.limit - state.length, state.labels,
+            state.machine.held, state.machine.flag, self.rules.acting(state.machine.skip),
+            state.read, state.written, state.compared, state.limit - state.length, state.labels,
         )
         return state._replace(**found._asdict())
 
@@ -278,9 +279,9 @@ class AssemblyGame:
     def observe(self, state: State) -> Observation:
         """What the policy sees; `remaining` is limit - length."""
         return Observation(
-            cells=state.machine.cells,
-            flag=machine.flags(state.machine),
-            skipping=state.machine.skipping,
+            held=state.machine.held,
+            flag=state.machine.flag,
+            skip=state.machine.skip,
             program=state.program,
             length=state.length,
             remaining=state.limit - state.length,
@@ -299,33 +300,20 @@ class AssemblyGame:
 def _survey(rules: Rules):
     """`rules.survey` of one state, which a `vmap` turns into one call with the batch last."""
 
-    def batch(state: MachineState, read, written, compared, remaining, labels) -> Survey:
-        last = functools.partial(jnp.moveaxis, source=0, destination=-1)
-        cells = jnp.transpose(state.cells, (2, 1, 0))  # [P, L, B]
-        held = jnp.stack([pack(cells == value) for value in rules.values], axis=1)
-        flag = last(state.flag)
-        view = View(
-            held=held,
-            flags=jnp.stack([pack(flag == bit) for bit in (1, 2, 4)]),
-            acting=pack(last(state.skipping) == 0),
-            read=last(read), written=last(written),
-            compared=compared, remaining=remaining,
-            labels=last(labels),
-        )
-        found = rules.survey(view)
+    def batch(*fields) -> Survey:
+        found = rules.survey(View(*(jnp.moveaxis(x, 0, -1) for x in fields)))
         return found._replace(legal=found.legal.T)
 
     @custom_vmap
-    def survey(*arguments) -> Survey:
-        one = jax.tree.map(lambda x: x[None], arguments)
-        return jax.tree.map(lambda x: x[0], batch(*one))
+    def survey(*fields) -> Survey:
+        return jax.tree.map(lambda x: x[0], batch(*(x[None] for x in fields)))
 
     @survey.def_vmap
-    def _(size, batched, *arguments):
-        whole = jax.tree.map(
-            lambda x, there: x if there else jnp.broadcast_to(x[None], (size, *x.shape)),
-            arguments, tuple(batched),
-        )
+    def _(size, batched, *fields):
+        whole = [
+            x if there else jnp.broadcast_to(x[None], (size, *x.shape))
+            for x, there in zip(fields, batched, strict=True)
+        ]
         found = batch(*whole)
         return found, jax.tree.map(lambda _: True, found)
 

@@ -122,8 +122,7 @@ class Network(nn.Module):
                 table, c.program_width, c.program_layers, c.program_heads,
                 c.program_head_width, c.program_widening, dtype,
             )(obs.program, obs.length)
-        values = tuple(int(x) for x in game.rules.values)
-        tests = StateEncoder(values, game.task.labels, c.test_widths, dtype)(obs, program)
+        tests = StateEncoder(game.task.tests, c.test_widths, dtype)(obs, program)
         pooled = [jnp.mean(tests, axis=1)]
         if c.pooling == "mean-max":
             pooled.append(jnp.max(tests, axis=1))

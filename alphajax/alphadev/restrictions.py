@@ -4,10 +4,11 @@ AlphaDev's are in Mankowitz et al., Nature 618:257 (2023), Methods.  The others 
 that no shortest program needs, or that have lost already; each says why.  The machine knows none of
 them: a program that breaks them still runs.
 
-Everything is a bit operation on words of 32 tests, with the batch of games last: on a CPU that is one
-vector instruction for eight games, where comparing int8 arrays `[tests, locations]` takes dozens.
+Everything is a bit operation on the machine's words of 32 tests, with the batch of games last: on a
+CPU one vector instruction then serves eight games.
 """
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 
+from alphajax.alphadev import machine
 from alphajax.alphadev.isa import CONDITION, CONDITIONAL_MOVES, EQUAL, GREATER, JUMPS, LESS, Op
 from alphajax.alphadev.tasks import Task
 
@@ -95,24 +97,6 @@ class Survey(NamedTuple):
     """Whether everything that matters is right on every test, and no jump is open."""
 
 
-def pack(bits: Bool[Array, "..."]) -> UInt32[Array, "..."]:
-    """Tests (first axis) as bits of words, before the last axis: `[P, ..., B] -> [..., W, B]`."""
-    words = []
-    for begin in range(0, bits.shape[0], 32):
-        part = bits[begin : begin + 32].astype(jnp.uint32)
-        shifts = np.arange(part.shape[0], dtype=np.uint32).reshape(-1, *[1] * (part.ndim - 1))
-        words.append(jnp.sum(part << shifts, axis=0, dtype=jnp.uint32))
-    return jnp.stack(words, axis=-2)
-
-
-def pack_constant(bits: np.ndarray) -> np.ndarray:
-    """As `pack`, for a NumPy array without a batch: bool `[P, ...]` -> uint32 `[..., W]`."""
-    out = np.zeros((*bits.shape[1:], -(-bits.shape[0] // 32)), np.uint32)
-    for p in range(bits.shape[0]):
-        out[..., p // 32] |= bits[p].astype(np.uint32) << np.uint32(p % 32)
-    return out
-
-
 def some(words: Array) -> Array:
     """Whether any test is set: `[..., W, B] -> [..., B]`."""
     return reduce(or_, [words[..., w, :] for w in range(words.shape[-2])]) != 0
@@ -127,7 +111,7 @@ class Rules:
 
     @cached_property
     def values(self) -> np.ndarray:
-        """The values that inputs have: int8 `[V]`, ascending."""
+        """The values that inputs have, ascending, as the machine's planes do: int8 `[V]`."""
         return np.unique(self.task.inputs)
 
     @cached_property
@@ -139,23 +123,23 @@ class Rules:
     @cached_property
     def tests(self) -> np.ndarray:
         """A bit for each test: uint32 `[W]`."""
-        return pack_constant(np.ones(self.task.tests, bool))
+        return machine.pack(np.ones(self.task.tests, bool))
 
     @cached_property
     def wanted(self) -> np.ndarray:
         """Tests on which a cell must hold a value at the end: uint32 `[M, V, W]`."""
-        wanted = self.task.wanted[:, :, None] == self.values
-        return pack_constant(wanted & self.task.matters[:, :, None])
+        wanted = self.task.wanted.T[:, None] == self.values[:, None]  # [M, V, P]
+        return machine.pack(wanted & self.task.matters.T[:, None])
 
     @cached_property
     def matters(self) -> np.ndarray:
         """Tests on which a cell matters: uint32 `[M, W]`."""
-        return pack_constant(self.task.matters)
+        return machine.pack(self.task.matters.T)
 
     @cached_property
     def items(self) -> np.ndarray:
         """Tests on which a cell is an item to place: uint32 `[M, W]`."""
-        return pack_constant(self.task.items)
+        return machine.pack(self.task.items.T)
 
     @property
     def sources(self) -> int:
@@ -203,6 +187,18 @@ class Rules:
         """Whether conditions come in mirrored pairs, so that the order of a compare is free."""
         pairs = ((Op.CMOVL, Op.CMOVG), (Op.CMOVLE, Op.CMOVGE), (Op.JL, Op.JG), (Op.JLE, Op.JGE))
         return all((a in self.task.opcodes) == (b in self.task.opcodes) for a, b in pairs)
+
+    def acting(self, skip: UInt32[Array, "labels W"]) -> UInt32[Array, " W"]:
+        """Tests that do not skip to a label (one state)."""
+        return functools.reduce(lambda acting, plane: acting & ~plane, skip, jnp.asarray(self.tests))
+
+    def is_right(self, state: machine.MachineState) -> Bool[Array, ""]:
+        """Whether everything that matters is right on every test, and no jump is open (one state)."""
+        own = reduce(
+            or_, [state.held[self.task.registers :, v] & self.wanted[:, v] for v in range(len(self.values))]
+        )
+        wrong = jnp.any(self.matters & ~own)
+        return ~wrong & jnp.all(self.acting(state.skip) == self.tests)
 
     def survey(self, view: View) -> Survey:
         """Which moves are legal, and how much is right; see `Restrictions`."""

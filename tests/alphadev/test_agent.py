@@ -1,0 +1,217 @@
+"""The agent: how games start, what is remembered of them, what is learned from, and the whole loop."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphajax import games, replay, training
+from alphajax.alphadev import presets, tasks
+from alphajax.alphadev.agent import AlphaDev, MixConfig, _join, _marks
+from alphajax.alphadev.game import AssemblyGame
+from alphajax.alphadev.isa import Op
+from alphajax.alphadev.network import NetworkConfig
+from alphajax.alphadev.proof import prove
+from alphajax.search import SearchConfig
+from alphajax.training import TrainingConfig
+
+SYSTEM = AlphaDev(
+    game=AssemblyGame(task=tasks.sort(2), length_limit=11, keep_program=False),
+    network=NetworkConfig(
+        program_layers=0, test_widths=(8,), width=8, blocks=1, bins=9, value_low=-1.0, td_steps=2,
+        target_period=2,
+    ),
+    search=SearchConfig(algorithm="gumbel", simulations=4, candidates=8, max_depth=3),
+    training=TrainingConfig(games=32, learner_steps=2, batch=16, capacity=512, rate_warmup=1),
+    mix=MixConfig(best_share=0.5, random_share=0.5, random_moves=3, pool=8, tighten=True),
+)  # fmt: skip
+GAME = SYSTEM.game
+MOV, CMP, G = Op.MOV, Op.CMP, Op.CMOVG
+SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1), (MOV, 0, 3),
+         (MOV, 1, 4)]  # fmt: skip
+
+
+def numbers(triples, size=11):
+    actions = [GAME.number(*triple) for triple in triples]
+    return jnp.array(actions + [-1] * (size - len(actions)), jnp.int16)
+
+
+def remembered(*programs):
+    """A memory of one device with these programs in it."""
+    memory = SYSTEM.init_memory(1)
+    actions = jnp.stack([numbers(program) for program in programs])
+    length = jnp.array([len(program) for program in programs], jnp.int32)
+    return jax.jit(SYSTEM._remember)(memory, actions, length)
+
+
+def test_games_start_empty_or_with_random_legal_moves():
+    memory = SYSTEM.init_memory(1)
+    states, prefix = jax.jit(lambda key: SYSTEM.start(key, memory, 64))(jax.random.key(0))
+    lengths = np.asarray(states.length)
+    assert set(lengths) == {0, 1, 2, 3} and 20 < (lengths == 0).sum() < 60
+    np.testing.assert_array_equal((np.asarray(prefix) >= 0).sum(1), lengths)
+    again = jax.jit(jax.vmap(GAME.replay))(prefix, states.length, states.limit)
+    np.testing.assert_array_equal(again.machine.held, states.machine.held)
+    np.testing.assert_array_equal(again.legal, states.legal)
+    assert len(np.unique(np.asarray(prefix), axis=0)) > 5
+
+
+def test_redundant_instructions_are_deleted():
+    useless = [*SORT2[:4], (Op.CMOVLE, 0, 2), *SORT2[4:6], (MOV, 2, 0), *SORT2[6:]]
+    wordy = [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
+    shorten = jax.jit(SYSTEM._without_redundant)
+    right = jnp.bool_(True)
+    assert shorten(numbers(wordy), right).tolist() == numbers(SORT2).tolist()
+    assert shorten(numbers(SORT2), right).tolist() == numbers(SORT2).tolist()
+    wrong = numbers(useless)
+    assert shorten(wrong, jnp.bool_(False)).tolist() == wrong.tolist()
+
+
+def test_the_shortest_programs_are_remembered_once():
+    longer = [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
+    memory = remembered(longer, SORT2, SORT2, longer)
+    assert int(memory.length) == 8
+    assert memory.actions.tolist() == numbers(SORT2).tolist()
+    assert memory.pool.length.tolist() == [8, 9, *[12] * 6]
+    assert int(SYSTEM.limit(memory)) == 7
+    loose = dataclasses.replace(SYSTEM, mix=dataclasses.replace(SYSTEM.mix, tighten=False))
+    assert int(loose.limit(memory)) == 11
+
+
+def test_marks_tell_programs_apart():
+    actions = np.random.default_rng(0).integers(-1, 30, (3000, 11)).astype(np.int16)
+    assert len(np.unique(np.asarray(_marks(jnp.asarray(actions))))) == 3000
+
+
+def test_what_was_played_follows_what_it_started_with():
+    prefix = jnp.array([[5, 6, -1, -1], [-1, -1, -1, -1]], jnp.int16)
+    played = jnp.array([[7, 8, -1, -1], [1, -1, -1, -1]], jnp.int16)
+    assert _join(prefix, played).tolist() == [[5, 6, 7, 8], [1, -1, -1, -1]]
+
+
+def test_positions_of_the_best_programs_teach_their_next_instruction():
+    memory = remembered(SORT2)
+    found = jax.jit(lambda key: SYSTEM._from_best(key, memory, 32))(jax.random.key(0))
+    assert found.policy_weight.all()
+    place = np.asarray(found.observation.length)
+    assert set(place) == set(range(8))
+    np.testing.assert_array_equal(found.weights.argmax(1), np.asarray(numbers(SORT2))[place])
+    assert (np.asarray(found.weights.sum(1)) == 1).all()
+    np.testing.assert_allclose(found.latency, 0.1 * 3, rtol=1e-6)
+    first = np.asarray(found.correctness)[place == 0]
+    start = GAME.init(jax.random.key(0))
+    np.testing.assert_allclose(first, 2 - float(GAME.potential(start)), rtol=1e-6)
+    nothing = SYSTEM._from_best(jax.random.key(0), SYSTEM.init_memory(1), 4)
+    assert not nothing.policy_weight.any() and not nothing.value_weight.any()
+
+
+def test_targets_of_temporal_differences_telescope():
+    """Rewards of two moves, then what the network says of the position there."""
+    rewards = jnp.array([[1.0, 2.0, 4.0, 8.0], [1.0, 1.0, 0.0, 0.0]])
+    mask = jnp.array([[True] * 4, [True, True, False, False]])
+    value = jnp.where(mask, games.returns(rewards), 0.0)
+    seen = jnp.arange(8).reshape(2, 4)
+    target, later, bootstrap = SYSTEM._ahead(value, seen, mask)
+    assert target.tolist() == [[3, 6, 12, 8], [2, 1, 0, 0]]
+    assert bootstrap.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
+    assert later.tolist() == [[2, 3, 0, 0], [6, 7, 0, 0]]
+
+
+@functools.cache
+def mesh(devices):
+    return training.make_mesh(devices)
+
+
+@functools.cache
+def run(devices=2, chunks=4):
+    state, metrics = training.init(SYSTEM, jax.random.key(0), mesh(devices)), []
+    for _ in range(chunks):
+        state, found = training.run(SYSTEM, state, 1, mesh(devices))
+        metrics.append(jax.device_get(found))
+    return state, jax.tree.map(lambda *x: np.concatenate(x), *metrics)
+
+
+def test_the_loop_finds_programs_and_keeps_the_best():
+    state, metrics = run()
+    assert metrics["games"].tolist() == [32, 64, 96, 128]
+    assert all(np.isfinite(x).all() for x in metrics.values())
+    assert metrics["play/solved"].sum() > 0
+    best = metrics["best_length"][-1]
+    assert best <= 11 and (np.diff(metrics["best_length"]) <= 0).all()
+    program = GAME.program(state.memory.actions)
+    assert len(program) == best and prove(program, GAME.task)
+    assert metrics["limit"].tolist() == np.minimum(11, metrics["best_length"] - 1).tolist()
+    lengths = np.asarray(state.memory.pool.length).reshape(2, -1)
+    assert (np.diff(lengths, axis=1) >= 0).all()  # each device's own pool, the shortest first
+
+
+def test_replay_holds_positions_that_were_played():
+    state, _ = run()
+    filled = int(state.replay.filled.min())
+    items = jax.tree.map(lambda x: np.asarray(x)[:filled], state.replay.items)
+    assert filled > 20
+    np.testing.assert_allclose(items.weights.sum(1), 1, rtol=1e-4)
+    for legal, actions, weights in zip(
+        items.observation.legal, items.actions, items.weights, strict=True
+    ):
+        assert legal[actions[weights > 1e-6]].all()
+    assert ((items.bootstrap == 0) | (items.bootstrap == 1)).all()
+    batch = jax.jit(lambda m, b: SYSTEM._played(jax.random.key(0), b, 16))(
+        None, jax.tree.map(lambda x: x[: len(x) // 2], jax.device_get(state.replay))
+    )
+    np.testing.assert_allclose(batch.weights.sum(1), 1, rtol=1e-4)
+    assert (np.asarray(batch.candidates) <= np.asarray(batch.observation.legal)).all()
+
+
+def test_the_target_network_lags():
+    state, _ = run()
+    assert int(state.learner_step) == 8  # copied at each second step, so at this one
+    for a, b in zip(
+        jax.tree.leaves(state.params["online"]), jax.tree.leaves(state.params["target"]), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_empty_replay_teaches_nothing():
+    buffer = replay.empty(SYSTEM.item(), 16)
+    batch = SYSTEM.make_batch(jax.random.key(0), SYSTEM.init_memory(1), buffer, jnp.int32(0), 8)
+    assert not batch.policy_weight.any()
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("network", presets.NETWORKS)
+def test_every_preset_goes_with_every_network(preset, network):
+    system = presets.make(preset, network=network)
+    assert isinstance(system, training.System)
+    assert bool(system.network.program_layers) <= system.game.keep_program
+
+
+def test_the_paper_preset_has_the_papers_settings():
+    system = presets.make("paper")
+    n = system.network
+    assert (n.program_layers, n.program_width, n.program_heads, n.program_head_width) == (6, 512, 4, 128)
+    assert (n.blocks, n.bins, n.value_high, n.td_steps, n.target_period) == (8, 301, 3.0, 5, 100)
+    assert (system.search.simulations, system.search.dirichlet_alpha) == (800, 0.03)
+    assert not system.game.restrictions.viable and system.game.rewards.potential == "fraction"
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: presets.make("sort9"), "preset: received 'sort9'"),
+        (lambda: presets.make(network="huge"), "network: received 'huge'"),
+        (lambda: presets.make(overrides={"mix.pool": 0}), "pool: received 0"),
+        (lambda: presets.make(overrides={"mix.nothing": 1}), "no setting 'nothing'"),
+        (lambda: presets.make(overrides={"mix": 1}), "is a group"),
+        (lambda: presets.make(overrides={"mix.random_moves": 22}), "random_moves: received 22"),
+        (lambda: presets.make(network="tiny", overrides={"game.keep_program": False}), "keep_program"),
+        (lambda: dataclasses.replace(SYSTEM, uniform=True), "uniform: received True"),
+        (lambda: MixConfig(best_share=2.0), "best_share: received 2.0"),
+    ],
+)
+def test_nonsense_is_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()

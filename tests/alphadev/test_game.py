@@ -1,0 +1,176 @@
+"""AssemblyGame: what it pays, when it ends, and that the shortest programs can be played."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphajax.alphadev import machine, tasks
+from alphajax.alphadev.game import AssemblyGame, Rewards
+from alphajax.alphadev.isa import Op
+from alphajax.alphadev.proof import prove
+from alphajax.alphadev.restrictions import Restrictions
+
+MOV, CMP, G = Op.MOV, Op.CMP, Op.CMOVG
+SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1), (MOV, 0, 3),
+         (MOV, 1, 4)]  # fmt: skip
+
+
+def play(game, triples):
+    """The state after a program, its rewards, and whether each instruction was legal."""
+    step, state = jax.jit(game.step), game.init(jax.random.key(0))
+    rewards, legal = [], []
+    for triple in triples:
+        action = game.number(*triple)
+        legal.append(bool(state.legal[action]))
+        state, reward = step(state, jnp.int16(action))
+        rewards.append(float(reward))
+    return state, rewards, legal
+
+
+@pytest.fixture(name="sort2", scope="module")
+def _sort2():
+    game = AssemblyGame(task=tasks.sort(2), restrictions=Restrictions())
+    return game, *play(game, SORT2)
+
+
+def test_a_right_program_ends_the_game(sort2):
+    game, state, rewards, legal = sort2
+    assert all(legal)
+    assert prove(game.program(state.program), game.task)
+    assert bool(state.right) and bool(game.is_terminal(state))
+    assert int(state.length) == 8 and int(state.placed) == 2 * 3
+    # Return: all that was not in place at the start, the bonus, two moves left of ten.
+    held = np.asarray(machine.values(game.init(jax.random.key(0)).machine))[:, 3:]
+    places = (held[:, :, None] == game.task.wanted[:, None, :]).sum(0).max(0)
+    start = places.sum() / 6
+    assert sum(rewards) == pytest.approx(1 - start + 1 + 0.1 * 2)
+    assert rewards[-1] == pytest.approx(1.2, abs=0.5) and rewards[-1] > 1
+
+
+def test_nothing_happens_after_the_end(sort2):
+    game, state, *_ = sort2
+    after, reward = game.step(state, jnp.int16(0))
+    assert float(reward) == 0
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_observation_is_the_state(sort2):
+    game, state, *_ = sort2
+    seen = game.observe(state)
+    assert int(seen.remaining) == 2 and int(seen.length) == 8
+    assert seen.read.tolist() == [True, True] and seen.written.tolist() == [True, True]
+    np.testing.assert_array_equal(seen.held, state.machine.held)
+
+
+def test_replay_is_play(sort2):
+    game, state, *_ = sort2
+    again = jax.jit(game.replay)(state.program, jnp.int32(8), jnp.int32(game.max_moves))
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    "potential, formula",
+    [
+        ("fraction", lambda placed: placed / 6),
+        ("root-fraction", lambda placed: -np.sqrt((6 - placed) / 6)),
+        ("root-count", lambda placed: -np.sqrt(6 - placed)),
+    ],
+)
+def test_the_papers_correctness_rewards(sort2, potential, formula):
+    _, last, *_ = sort2
+    rewards = Rewards(potential=potential, weight=2.0, bonus=0.5, length=0.0)
+    game = AssemblyGame(task=tasks.sort(2), rewards=rewards)
+    for placed in range(7):
+        state = last._replace(placed=jnp.int32(placed), right=jnp.bool_(False))
+        assert float(game.potential(state)) == pytest.approx(formula(placed), rel=1e-5)
+        gain = float(game.correctness_reward(state, last))
+        assert gain == pytest.approx(2 * (formula(6) - formula(placed)) + 0.5, rel=1e-5)
+
+
+def test_released_settings():
+    released = Rewards.released()
+    assert (released.potential, released.weight, released.bonus) == ("fraction", 2.0, 1.0)
+
+
+def test_the_limit_ends_a_game_and_pays_nothing_more():
+    game = AssemblyGame(task=tasks.sort(2), restrictions=Restrictions.none(), length_limit=8)
+    state, rewards, _ = play(game, [*SORT2[:-1], (MOV, 0, 1)])
+    assert bool(game.is_terminal(state)) and not bool(state.right)
+    assert int(state.length) == 8 and rewards[-1] <= 0
+
+
+def shortest(game, most, size=64):
+    """Instructions of the shortest right program, by breadth-first search over machine states."""
+    step = jax.jit(jax.vmap(jax.vmap(game.step, (None, 0)), (0, None)))
+    actions = jnp.arange(game.action_count, dtype=jnp.int16)
+    level = [jax.device_get(game.init(jax.random.key(0)))]
+    seen = set()
+    for length in range(1, most + 1):
+        grown = []
+        for first in range(0, len(level), size):  # one shape, so one compilation
+            part = level[first : first + size]
+            padded = part + part[:1] * (size - len(part))
+            states = jax.tree.map(lambda *x: np.stack(x), *padded)
+            after, _ = jax.device_get(step(states, actions))
+            for i, before in enumerate(part):
+                for a in np.flatnonzero(before.legal):
+                    one = jax.tree.map(lambda x, i=i, a=a: x[i, a], after)
+                    if one.right:
+                        return length
+                    kept = (one.machine.held, one.machine.flag, one.read, one.written, one.compared)
+                    mark = b"".join(x.tobytes() for x in kept)
+                    if mark not in seen:
+                        seen.add(mark)
+                        grown.append(one)
+        level = grown
+    return None
+
+
+def test_masks_beyond_the_paper_leave_a_shortest_program():
+    """Exchanging two numbers: two loads, two stores, with and without the masks."""
+    task = tasks.define(lambda a, b: (b, a), name="swap", registers=2, length_limit=12)
+    rules = Restrictions()
+    free = dataclasses.replace(
+        rules, effective=False, ordered_compare=False, viable=False, right_stores=False,
+        in_time=False,
+    )  # fmt: skip
+    lengths = [shortest(AssemblyGame(task=task, restrictions=r), 4) for r in (rules, free)]
+    assert lengths == [4, 4]
+
+
+def test_the_program_of_actions():
+    game = AssemblyGame(task=tasks.sort(2))
+    actions = [game.number(*triple) for triple in SORT2]
+    program = game.program(np.array([*actions, -1, -1]))
+    assert program.instructions == tuple(SORT2)
+    with pytest.raises(ValueError, match="expected one of the"):
+        game.number(CMP, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: AssemblyGame(task=tasks.sort(3), length_limit=2), "length_limit: received 2; sort3"),
+        (lambda: AssemblyGame(task=tasks.sort(3), length_limit=5000), "length_limit: received 5000"),
+        (lambda: Rewards(weight=-1.0), "weight: received -1.0"),
+        (lambda: Rewards(bonus=float("nan")), "bonus: received nan"),
+        (lambda: Rewards(potential="speed"), "potential"),
+    ],
+)
+def test_nonsense_is_refused(make, says):
+    with pytest.raises(Exception, match=says):
+        make()
+
+
+def test_games_of_one_task_are_equal_and_hashable():
+    games = [AssemblyGame(task=tasks.sort(3)) for _ in range(2)]
+    assert games[0] == games[1] and len({*games}) == 1
+    other = dataclasses.replace(games[0], rewards=Rewards.released())
+    assert other != games[0]
+    assert len({game.action_count for game in itertools.chain(games, [other])}) == 1

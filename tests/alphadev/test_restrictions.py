@@ -1,0 +1,263 @@
+"""Every restriction against a plain-Python reading of its sentence, along random games."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from alphajax.alphadev import machine, tasks
+from alphajax.alphadev.game import AssemblyGame
+from alphajax.alphadev.isa import CONDITION, CONDITIONAL_MOVES, JUMPS, Op
+from alphajax.alphadev.restrictions import Restrictions, Rules
+
+
+class Plain:
+    """One game in plain Python: what each location holds on each test, and what was done to it."""
+
+    def __init__(self, task, rules):
+        self.task, self.rules = task, rules
+        self.tests = [
+            {"held": [None] * task.registers + row, "flag": None, "skip": None, "read": set(),
+             "written": set()} for row in task.inputs.tolist()
+        ]  # fmt: skip
+        self.compared, self.length = False, 0
+        self.labels = [0] * task.labels
+
+    def is_cell(self, x):
+        return x >= self.task.registers
+
+    def acting(self):
+        return [test for test in self.tests if test["skip"] is None]
+
+    def moving(self, op):
+        """Tests on which a move or conditional move acts."""
+        return [
+            test for test in self.acting() if op == Op.MOV or test["flag"] in CONDITION[op]
+        ]
+
+    @staticmethod
+    def sign(a, b):
+        return None if a is None or b is None else (a > b) - (a < b)
+
+    def step(self, op, a, b):
+        for test in self.acting():
+            held = test["held"]
+            if op in (Op.MOV, Op.CMP, Op.CMP_CONSTANT, *CONDITIONAL_MOVES):
+                named = (a, b) if op == Op.CMP else (a,)
+                test["read"] |= {x for x in named if self.is_cell(x)}
+            if op == Op.MOV and self.is_cell(b):
+                test["written"].add(b)
+        for test in self.moving(op) if op == Op.MOV or op in CONDITIONAL_MOVES else []:
+            test["held"][b] = test["held"][a]
+        for test in self.acting() if op in CONDITIONAL_MOVES else []:
+            if test["flag"] is None and test["held"][a] != test["held"][b]:
+                test["held"][b] = None
+        for test in self.acting():
+            held = test["held"]
+            if op == Op.CMP:
+                test["flag"] = self.sign(held[a], held[b])
+            if op == Op.CMP_CONSTANT:
+                test["flag"] = self.sign(held[a], b)
+            if op in JUMPS and (op == Op.JMP or test["flag"] in CONDITION[op]):
+                test["skip"] = a
+            elif op in JUMPS and test["flag"] is None:
+                test["skip"] = "nowhere"
+        if op == Op.LABEL:
+            for test in self.tests:
+                test["skip"] = None if test["skip"] == a else test["skip"]
+            self.labels[a] = 2
+        if op in JUMPS:
+            self.labels[a] = 1
+        self.compared = op in (Op.CMP, Op.CMP_CONSTANT)
+        self.length += 1
+
+    def wrong(self):
+        r, out = self.task.registers, set()
+        for p, test in enumerate(self.tests):
+            for m in range(self.task.memory):
+                if self.task.matters[p, m] and test["held"][r + m] != self.task.wanted[p, m]:
+                    out.add(m)
+        return out
+
+    def right(self):
+        return not self.wrong() and len(self.acting()) == len(self.tests)
+
+    def legal(self, op, a, b, limit):
+        """Each rule in turn."""
+        rules, task = self.rules, self.task
+        acting = self.acting()
+        moves = op == Op.MOV or op in CONDITIONAL_MOVES
+        reads = (a, b) if op == Op.CMP else (a,) if moves or op == Op.CMP_CONSTANT else ()
+        for x in reads:
+            if rules.initialised and any(test["held"][x] is None for test in acting):
+                return False
+            if self.is_cell(x):
+                if rules.read_once and any(x in test["read"] for test in acting):
+                    return False
+                before = {x - 1} if rules.read_ascending and x > task.registers else set()
+                if any(before - test["read"] for test in acting):
+                    return False
+        if op in CONDITION and any(test["flag"] is None for test in acting):
+            return False
+        if op in CONDITIONAL_MOVES and rules.initialised:
+            if any(test["held"][b] is None for test in acting):
+                return False
+        elif moves and not self.is_cell(b) and rules.registers_ascending and b:
+            used = any(test["held"][b - 1] is not None for test in self.tests)
+            if not used:
+                return False
+        if moves and self.is_cell(b):
+            if rules.write_once and any(b in test["written"] for test in acting):
+                return False
+            m = b - task.registers
+            for p, test in enumerate(self.tests) if rules.right_stores else []:
+                off = task.matters[p, m] and test["held"][a] != task.wanted[p, m]
+                if test["skip"] is None and off:
+                    return False
+        if op in (Op.CMP, Op.CMP_CONSTANT) and rules.single_compare and self.compared:
+            return False
+        if op in JUMPS and (self.labels[a] == 2 or (a and not self.labels[a - 1])):
+            return False
+        if op == Op.LABEL and self.labels[a] != 1:
+            return False
+        if rules.effective and not self.effective(op, a, b):
+            return False
+        if rules.viable and moves and self.loses(op, b):
+            return False
+        if rules.in_time:
+            store = moves and self.is_cell(b)
+            if limit - self.length < len(self.wrong()) + (0 if store else 1):
+                return False
+        return True
+
+    def touched(self, op, a, b):
+        """Tests, by number, whose values a move changes."""
+        return {
+            p for p, test in enumerate(self.tests)
+            if test["skip"] is None and (op == Op.MOV or test["flag"] in CONDITION[op])
+            and test["held"][a] != test["held"][b]
+        }  # fmt: skip
+
+    def effective(self, op, a, b):
+        if op == Op.MOV:
+            return bool(self.touched(op, a, b))
+        if op in CONDITIONAL_MOVES:
+            mine = self.touched(op, a, b)
+            before = [Op.MOV, *(o for o in CONDITIONAL_MOVES if o < op and o in self.task.opcodes)]
+            return bool(mine) and all(self.touched(o, a, b) != mine for o in before)
+        if op in (Op.CMP, Op.CMP_CONSTANT):
+            new = []
+            for test in self.acting():
+                x, y = test["held"][a], b if op == Op.CMP_CONSTANT else test["held"][b]
+                if x is None or y is None:
+                    return None  # nobody says what is compared
+                new.append(self.sign(x, y))
+            return len(set(new)) > 1 and new != [test["flag"] for test in self.acting()]
+        return True
+
+    def loses(self, op, b):
+        """Whether some acting test has no copy left, but in b, of a value that is still wanted."""
+        task, strong = self.task, self.rules.read_once and self.rules.write_once
+        for p, test in enumerate(self.tests):
+            if test["skip"] is not None:
+                continue
+            if op != Op.MOV and test["flag"] not in CONDITION[op]:
+                continue
+            wanted, places = set(), []
+            for m in range(task.memory):
+                x = task.registers + m
+                there = task.matters[p, m]
+                value = task.wanted[p, m]
+                if there and not (strong and test["held"][x] == value):
+                    wanted.add(value)
+            for x in range(task.locations):
+                used = x in test["read"] or x in test["written"]
+                if not (strong and self.is_cell(x) and used):
+                    places.append(x)
+            value = test["held"][b]
+            others = [test["held"][x] for x in places if x != b]
+            if b in places and value in wanted and value not in others:
+                return True
+        return False
+
+
+def rules_but(**changes):
+    return dataclasses.replace(Restrictions(), **changes)
+
+
+CASES = {
+    "sort2": (tasks.sort(2), Restrictions()),
+    "sort3": (tasks.sort(3), Restrictions()),
+    "sort3, AlphaDev's alone": (tasks.sort(3), Restrictions.paper()),
+    "sort3, free": (tasks.sort(3), Restrictions.none()),
+    "sort2, memory operands": (tasks.sort(2), rules_but(registers_only=False)),
+    "sort2, reread and rewritten": (
+        tasks.sort(2), rules_but(read_once=False, write_once=False, right_stores=False)
+    ),
+    "swap move": (tasks.swap_move(), Restrictions()),
+    "variable": (tasks.variable_sort(2), Restrictions()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_masks_say_what_the_sentences_say(name):
+    task, restrictions = CASES[name]
+    game = AssemblyGame(task=task, restrictions=restrictions, length_limit=min(task.length_limit, 24))
+    batch = 4
+    step = jax.jit(jax.vmap(game.step))
+    states = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), batch))
+    plain = [Plain(task, restrictions) for _ in range(batch)]
+    rng = np.random.default_rng(0)
+    checked, longest = 0, 0
+    for _ in range(game.max_moves):
+        legal = np.asarray(states.legal)
+        chosen = []
+        for i, one in enumerate(plain):
+            for number, (op, a, b) in enumerate(game.actions.tolist()):
+                expected = one.legal(Op(op), a, b, game.max_moves)
+                if restrictions.effective and one.effective(Op(op), a, b) is None:
+                    continue
+                assert legal[i, number] == expected, (Op(op).name, a, b, one.tests)
+                checked += 1
+            assert bool(states.right[i]) == one.right()
+            moves = np.flatnonzero(legal[i])
+            # Branches fail often: prefer what keeps the game going.
+            chosen.append(int(rng.choice(moves)) if len(moves) else 0)
+        over = np.asarray(jax.vmap(game.is_terminal)(states))
+        for i, one in enumerate(plain):
+            if not over[i]:
+                one.step(Op(int(game.actions[chosen[i]][0])), *game.actions[chosen[i]][1:].tolist())
+        states, _ = step(states, np.array(chosen, np.int16))
+        longest = max(longest, *(one.length for one in plain))
+    assert longest > 6 and checked > 500
+    # The emulator kept step with plain Python.
+    for one, cells in zip(plain, np.asarray(machine.values(states.machine)), strict=True):
+        for test, row in zip(one.tests, cells, strict=True):
+            for mine, theirs in zip(test["held"], row, strict=True):
+                assert mine is None or mine == theirs
+
+
+def test_the_restrictions_of_the_paper_are_alphadevs_alone():
+    paper = Restrictions.paper()
+    assert paper.read_once and paper.write_once and paper.single_compare and paper.initialised
+    assert not (paper.viable or paper.effective or paper.right_stores or paper.in_time)
+    assert not any(dataclasses.asdict(Restrictions.none()).values())
+
+
+@functools.cache
+def instructions(**changes):
+    rules = Rules(tasks.sort(3), rules_but(**changes))
+    return [tuple(row) for row in rules.actions.tolist()]
+
+
+def test_the_moves_of_a_task():
+    """90 for three numbers in four registers: loads, stores, moves, 4 conditional moves, compares."""
+    plain = instructions()
+    assert len(plain) == len(set(plain)) == 12 + 12 + 12 + 4 * 12 + 6
+    assert (Op.CMP, 1, 0) not in plain and (Op.CMP, 0, 1) in plain
+    assert (Op.CMP, 1, 0) in instructions(ordered_compare=False)
+    assert (Op.CMP, 0, 4) in instructions(registers_only=False)
+    assert (Op.CMP, 4, 5) not in instructions(registers_only=False)
+    assert (Op.MOV, 4, 5) not in instructions(registers_only=False)
