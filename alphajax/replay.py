@@ -34,17 +34,23 @@ def write(replay: Replay, items: Any, mask: Bool[Array, " N"]) -> Replay:
     If more than `capacity` are set, the last ones stay.
     """
     capacity = jax.tree.leaves(replay.items)[0].shape[0]
-    rank = jnp.cumsum(mask, dtype=jnp.int32) - 1
-    count = rank[-1] + 1
-    # Of items that would land on one slot only the newest is written: scatter order is undefined.
-    kept = mask & (rank >= count - capacity)
-    slot = jnp.where(kept, (replay.next[0] + rank) % capacity, capacity)
+    slot = slots(replay, mask)
+    count = jnp.sum(mask, dtype=jnp.int32)
     stored = jax.tree.map(
         lambda all_, x: all_.at[slot].set(x.astype(all_.dtype), mode="drop"), replay.items, items
     )
     return Replay(
         stored, (replay.next + count) % capacity, jnp.minimum(replay.filled + count, capacity)
     )
+
+
+def slots(replay: Replay, mask: Bool[Array, " N"]) -> Int[Array, " N"]:
+    """Where `write` puts each of N items: its slot, or `capacity` where it is not written."""
+    capacity = jax.tree.leaves(replay.items)[0].shape[0]
+    rank = jnp.cumsum(mask, dtype=jnp.int32) - 1
+    # Of items that would land on one slot only the newest is written: scatter order is undefined.
+    kept = mask & (rank >= rank[-1] + 1 - capacity)
+    return jnp.where(kept, (replay.next[0] + rank) % capacity, capacity)
 
 
 def sample(replay: Replay, key: jax.Array, count: int) -> Any:

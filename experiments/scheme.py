@@ -1,10 +1,12 @@
-"""What can be done with a scheme in a file: verify, show, convert, count, lift, bench.
+"""What can be done with a scheme in a file: verify, show, convert, count, lift, bench, classes.
 
     python experiments/scheme.py verify best/scheme.npz
     python experiments/scheme.py show best/scheme.npz --form latex
-    python experiments/scheme.py convert factorizations_f2.npz all.json --ring Z2 --c transposed
+    python experiments/scheme.py verify factorizations_f2.npz --ring Z2 --c transposed
 
-A file is a `.npz` in DeepMind's layout, a `.json`, or a `.txt` or `.exp` with one product per line.
+A file is a `.npz` in DeepMind's layout, a `.json`, or a `.txt` or `.exp` with one product per line; the
+folder of a run stands for the scheme in it. What DeepMind's files do not say has to be said: --ring (Z2 for
+those of F2, Q for those with fractions, Z for the others) and --c transposed.
 The exit code is 0 when all is well, 1 when a scheme is not right (or does not lift), and 2 when the
 file or the options are bad.
 """
@@ -43,7 +45,7 @@ class Said:
 # Paths are positional, in the order of the parameters; the rest are options without a prefix.
 File = Annotated[
     Path,
-    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file."),
+    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file, or the folder of a run."),
     tyro.conf.Positional,
 ]
 Out = Annotated[Path, tyro.conf.arg(metavar="OUT", help="The new file."), tyro.conf.Positional]
@@ -51,6 +53,8 @@ Options = Annotated[Said, tyro.conf.arg(name="")]
 
 
 def _load(file: Path, said: Said, check: bool = True) -> dict[str, schemes.Scheme]:
+    if file.is_dir():
+        file = file / "best" / "scheme.npz"
     found = scheme_files.load(file, said.ring, said.c, check)
     if said.key is None:
         return found
@@ -98,7 +102,7 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
 
     Args:
         form: As an algorithm, in LaTeX, one product per line, as a NumPy, JAX or C function, or drawn.
-        out: Where to write it; the screen otherwise. A picture needs it.
+        out: Where to write it; otherwise the screen, or, for a picture, scheme.png here.
     """
     write = {
         "readable": algorithms.readable,
@@ -109,10 +113,9 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
         "c": algorithms.c_source,
     }
     if form == "picture":
-        if out is None:
-            raise ValueError("a picture needs a file: --out scheme.png")
         from alphajax.alphatensor import pictures
 
+        out = out or Path("scheme.png")
         pictures.draw(_one(file, said), out)
         print(out)
     elif out is not None:
@@ -168,8 +171,16 @@ def count(file: File, said: Options) -> int:
     return 0
 
 
-def lift(file: File, out: Out, said: Options) -> int:
-    """Lift a scheme over Z2 to the integers (or fractions), and save it."""
+def lift(
+    file: File,
+    said: Options,
+    out: Annotated[Path, tyro.conf.arg(metavar="OUT"), tyro.conf.Positional] = Path("lifted.npz"),
+) -> int:
+    """Lift a scheme over Z2 to the integers (or fractions), and save it.
+
+    Args:
+        out: The new file.
+    """
     from alphajax.alphatensor import lifting
 
     try:
@@ -238,6 +249,19 @@ def bench(
     return 0
 
 
+def classes(file: File, said: Options) -> int:
+    """Count the schemes of a file that are certainly not equivalent, by the invariants R and K."""
+    from alphajax.alphatensor import equivalence
+
+    found = _load(file, said)
+    keys, groups = list(found), equivalence.classes(found.values())
+    for group in sorted(groups, key=len, reverse=True)[:20]:
+        more = f" and {len(group) - 5} more" if len(group) > 5 else ""
+        print(f"{len(group):>8}  {'; '.join(keys[x] for x in group[:5])}{more}")
+    print(f"{len(found)} schemes in {len(groups)} classes, no two of which are equivalent")
+    return 0
+
+
 COMMANDS = {
     "verify": verify,
     "show": show,
@@ -245,6 +269,7 @@ COMMANDS = {
     "count": count,
     "lift": lift,
     "bench": bench,
+    "classes": classes,
 }
 
 

@@ -144,7 +144,7 @@ def _timing(pairs: np.ndarray) -> Timing:
 
 
 def rank(
-    schemes: Mapping[str, Scheme] | Sequence[Scheme], bench: Bench, device: jax.Device | None = None
+    schemes: Mapping[Any, Scheme] | Sequence[Scheme], bench: Bench, device: jax.Device | None = None
 ) -> list[tuple[Any, Timing]]:
     """Measures schemes and ranks them, the fastest first: [(key or position, timing)].
 

@@ -65,8 +65,8 @@ def run(files, *arguments):
         (["show", "strassen.npz", "--form", "numpy"], 0, "import numpy"),
         (["show", "strassen.npz", "--form", "jax"], 0, "import jax.numpy"),
         (["show", "strassen.npz", "--form", "c"], 0, "void matmul_2x2x2"),
-        (["show", "strassen.npz", "--form", "picture"], 2, "--out"),
         (["count", "many.npz"], 0, "2.8074"),
+        (["classes", "many.npz"], 0, "2 schemes in 2 classes"),
         (["convert", "many.npz", "out.json"], 2, "choose one with --key"),
         (["convert", "mod2.json", "out.npz", "--to-ring", "Z"], 2, "lift it instead"),
         (["convert", "strassen.npz", "out.pkl"], 2, "suffix"),
@@ -116,6 +116,23 @@ def test_other_targets(files):
     np.save(files / "target.npy", np.array({}, object))
     assert run(files, "verify", "skew.json", "--target", str(files / "target.npy")) == 2
     assert run(files, "verify", "skew.json") == 2
+
+
+def test_a_run_folder_stands_for_its_scheme(files, capsys):
+    (files / "my.run" / "best").mkdir(parents=True)
+    save(files / "my.run" / "best" / "scheme.npz", strassen())
+    assert run(files, "verify", "my.run") == 0
+    assert "right" in capsys.readouterr().out
+    (files / "empty.run").mkdir()
+    assert run(files, "verify", "empty.run") == 2
+
+
+def test_files_are_named_when_nobody_does(files, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(files)
+    assert run(files, "show", "strassen.npz", "--form", "picture") == 0
+    assert run(files, "lift", "mod2.json") == 0
+    assert (files / "scheme.png").exists() and verify(load(files / "lifted.npz")["2,2,2"])
 
 
 def test_lift(files, capsys):
