@@ -20,10 +20,8 @@ def override(system: Any, name: str, value: Any) -> Any:
     if hasattr(old, "__dataclass_fields__"):
         raise ValueError(f"setting {name!r} is a group; name one of its fields")
     kind = type(old)
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if kind is tuple and not all(type(x) in {type(y) for y in old} for x in value or ("",)):
-        raise ValueError(f"setting {name!r} cannot be changed here")
+    if kind is tuple and not all(isinstance(x, int | float | str) for x in old):
+        raise ValueError(f"setting {name!r} is a group; it cannot be set as a value")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if old is not None and value is not None and type(value) is not kind:

@@ -65,29 +65,6 @@ def fail(message: str) -> None:
     raise SystemExit(2)
 
 
-def settings(pairs: tuple[str, ...]) -> dict:
-    import ast
-
-    found = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            fail(f"--set: received {pair!r}; expected NAME=VALUE, as training.games=128")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = float(text) if text in ("nan", "inf") else text
-    return found
-
-
-def free_folder(name: str) -> Path:
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
-
-
 def run_name(args: Args) -> str:
     return args.task.rpartition(":")[2] if args.task else args.preset
 
@@ -113,6 +90,7 @@ WHAT_IT_IS = ("preset", "seed", "network", "task", "untrained", "uniform", "plai
 
 def main(args: Args) -> int:
     print(f"alphajax AlphaDev: {args.resume or args.task or args.preset}", flush=True)
+    from arguments import free_folder, settings
     from devices import set_up_jax
 
     set_up_jax(args.devices)

@@ -95,8 +95,8 @@ class StateEncoder(nn.Module):
     @nn.compact
     def __call__(self, obs: Observation, beside: Array | None) -> Float[Array, "B P C"]:
         batch, words = obs.held.shape[0], obs.held.shape[-1]
-        planes = [x.reshape(batch, -1, words) for x in (obs.held, obs.flag, obs.skip)]
-        planes = jnp.swapaxes(jnp.concatenate(planes, axis=1), 1, 2)  # [B, W, F]
+        fields = [x.reshape(batch, -1, words) for x in (obs.held, obs.flag, obs.skip)]
+        planes = jnp.swapaxes(jnp.concatenate(fields, axis=1), 1, 2)  # [B, W, F]
         shifts = np.arange(32, dtype=np.uint32).reshape(1, 1, -1, 1)
         x = ((planes[:, :, None] >> shifts) & 1).reshape(batch, 32 * words, -1)
         x = x[:, : self.tests].astype(self.dtype)

@@ -117,7 +117,7 @@ class Network(nn.Module):
         c, game, dtype = self.config, self.game, jnp.dtype(self.config.dtype)
         program = None
         if c.program_layers:
-            table = tuple(tuple(int(x) for x in row) for row in game.actions)
+            table = tuple((int(op), int(a), int(b)) for op, a, b in game.actions)
             program = ProgramEncoder(
                 table, c.program_width, c.program_layers, c.program_heads,
                 c.program_head_width, c.program_widening, dtype,
@@ -185,6 +185,10 @@ class NetworkPolicy:
     def network(self) -> Network:
         return Network(self.config, self.game)
 
+    def outputs(self, params: Any, observation: Observation) -> Outputs:
+        """What one network, `params["online"]` or `params["target"]`, says."""
+        return self.network.apply(params, observation)  # type: ignore[return-value]
+
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters (float32)."""
         obs = jax.tree.map(lambda x: x[None], self.game.observe(self.game.init(key)))
@@ -211,14 +215,14 @@ class NetworkPolicy:
         return self._propose(params, observation, k, noise)
 
     def _propose(self, params, observation, k, noise):
-        found = self.network.apply(params["online"], observation)
+        found = self.outputs(params["online"], observation)
         logits = jnp.where(observation.legal, found.policy, LOWEST)
         value = mean_value(found.correctness, self.config) + mean_value(found.latency, self.config)
         return *candidates(logits, noise, k), value
 
     def evaluate(self, params, observation: Observation, actions: Int[Array, "B K"]):
         """Log-probabilities `[B, K]` of actions, and the two values' logits `([B, bins], [B, bins])`."""
-        found = self.network.apply(params["online"], observation)
+        found = self.outputs(params["online"], observation)
         log_probs = jax.nn.log_softmax(jnp.where(observation.legal, found.policy, LOWEST))
         log_probs = jnp.take_along_axis(log_probs, actions.astype(jnp.int32), axis=-1)
         return log_probs, (found.correctness, found.latency)
@@ -229,13 +233,13 @@ class NetworkPolicy:
         The policy is compared on the candidates alone: moves that the search did not see keep their
         share of the prior, and feel no gradient.
         """
-        found = self.network.apply(params["online"], batch.observation)
+        found = self.outputs(params["online"], batch.observation)
         log_probs = jax.nn.log_softmax(jnp.where(batch.candidates, found.policy, LOWEST))
         log_probs = jnp.where(batch.weights > 0, log_probs, 0.0)
         policy = _weighted_mean(-jnp.sum(batch.weights * log_probs, axis=-1), batch.policy_weight)
         correctness = batch.correctness
-        if self.config.td_steps:
-            behind = self.network.apply(params["target"], batch.later).correctness
+        if self.config.td_steps and batch.later is not None:
+            behind = self.outputs(params["target"], batch.later).correctness
             behind = jax.lax.stop_gradient(mean_value(behind, self.config))
             correctness = correctness + batch.bootstrap * behind
         errors = [

@@ -30,7 +30,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
-    "sort4": Preset("sort4", goal=28),
+    "sort4": Preset("sort4", goal=28, settings=(("search.simulations", 16),)),
     "sort5": Preset("sort5", goal=42),
     "swap-move": Preset("swap-move", goal=13),
     "copy-move": Preset("copy-move", goal=19),

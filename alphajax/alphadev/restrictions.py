@@ -205,7 +205,7 @@ class Rules:
         matches = _any_value(view.held[:, None] & self.wanted[None, ..., None], 2)  # [L, M, W, B]
         cells = range(self.task.memory)
         own = jnp.stack([matches[self.task.registers + m, m] for m in cells])  # [M, W, B]
-        wrong = some(self.matters[..., None] & ~own)
+        wrong = some(jnp.asarray(self.matters)[..., None] & ~own)
         placed = jnp.sum(_count(own & self.items[..., None]), axis=0)
         best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
