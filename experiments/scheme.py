@@ -5,7 +5,7 @@
     python experiments/scheme.py verify factorizations_f2.npz --ring Z2 --c transposed
 
 A file is a `.npz` in DeepMind's layout, a `.json`, or a `.txt` or `.exp` with one product per line; the
-folder of a run stands for the scheme in it. What DeepMind's files do not say has to be said: --ring (Z2 for
+folder of a run stands for the scheme in it, and the words strassen, winograd and naive:2,3,4 for those. What DeepMind's files do not say has to be said: --ring (Z2 for
 those of F2, Q for those with fractions, Z for the others) and --c transposed.
 The exit code is 0 when all is well, 1 when a scheme is not right (or does not lift), and 2 when the
 file or the options are bad.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -45,7 +46,7 @@ class Said:
 # Paths are positional, in the order of the parameters; the rest are options without a prefix.
 File = Annotated[
     Path,
-    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file, or the folder of a run."),
+    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file, a run's folder, strassen, winograd or naive:N,M,P."),
     tyro.conf.Positional,
 ]
 Out = Annotated[Path, tyro.conf.arg(metavar="OUT", help="The new file."), tyro.conf.Positional]
@@ -55,12 +56,21 @@ Options = Annotated[Said, tyro.conf.arg(name="")]
 def _load(file: Path, said: Said, check: bool = True) -> dict[str, schemes.Scheme]:
     if file.is_dir():
         file = file / "best" / "scheme.npz"
-    found = scheme_files.load(file, said.ring, said.c, check)
+    found = _known(str(file), said.ring or "Z") or scheme_files.load(file, said.ring, said.c, check)
     if said.key is None:
         return found
     if said.key not in found:
         raise ValueError(f"{file} has no key {said.key!r}; it has {', '.join(found)}")
     return {said.key: found[said.key]}
+
+
+def _known(name: str, ring: str) -> dict[str, schemes.Scheme]:
+    """The built-in scheme of that name, if it is one."""
+    if name in ("strassen", "winograd"):
+        return {"2,2,2": getattr(schemes, name)(ring)}
+    if match := re.fullmatch(r"naive:(\d{1,2}),(\d{1,2}),(\d{1,2})", name):
+        return {name[6:]: schemes.naive(*map(int, match.groups()), ring)}
+    return {}
 
 
 def _one(file: Path, said: Said) -> schemes.Scheme:

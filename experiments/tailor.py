@@ -86,11 +86,12 @@ def fail(message: str) -> None:
 
 def loaded(args: Args):
     """The system of the run, its parameters, and the rank that it found."""
-    from alphatensor import settings
+    from arguments import settings
 
     from alphajax import runs
     from alphajax.alphatensor import presets, tensors
     from alphajax.alphatensor.fine_tuning import tailored
+    from alphajax.settings import override
 
     said = runs.read_config(args.run)["arguments"]
     system = presets.make(
@@ -110,7 +111,7 @@ def loaded(args: Args):
         demonstration_share=args.demonstration_share,
     )  # fmt: skip
     for name, value in settings(args.set).items():
-        new = presets.override(new, name, value)
+        new = override(new, name, value)
     return new, params
 
 
@@ -183,7 +184,7 @@ def main(args: Args) -> int:
     from devices import set_up_jax
 
     set_up_jax(args.devices)
-    from alphatensor import free_folder
+    from arguments import free_folder
 
     from alphajax import runs
     from alphajax.alphatensor.tailoring import Bench, Latencies
