@@ -13,6 +13,7 @@ from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Ring, parse_ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.tensors import Target
+from alphajax.alphatensor.torsos import probe_vectors
 from alphajax.search import SearchConfig
 from alphajax.settings import override
 from alphajax.training import TrainingConfig
@@ -53,7 +54,7 @@ PRESETS: dict[str, Preset] = {
 NETWORKS: dict[str, dict[str, Any]] = {
     # Beyond the paper: an MLP on the residual and its rank profiles.
     "dense": dict(
-        torso="dense", head="dense", width=128, blocks=2, widening=2, profile_weight=4,
+        torso="dense", head="dense", width=128, blocks=2, widening=2,
         policy_width=128, policy_layers=1, value_width=128, value_layers=1,
     ),
     # The paper's network at four widths.
@@ -77,6 +78,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def token_entries(ring: Ring, side: int, largest: int = 128) -> int:
     """The longest token of at most `largest` values that divides a factor evenly."""
     return max(d for d in range(1, side + 1) if side % d == 0 and ring.base**d <= largest)
+
+
+def profile_weight(ring: Ring, side: int, largest: int = 64) -> int:
+    """The largest weight, at most 4, of which there are at most `largest` vectors to profile."""
+    primes = (ring.modulus,) if ring.modulus else (2, 3)
+    counts = {w: max(len(probe_vectors(side, p, w)) for p in primes) for w in (1, 2, 3, 4)}
+    return max(w for w, count in counts.items() if w == 1 or count <= largest)
 
 
 def make(
@@ -138,6 +146,7 @@ def _laptop(
             value_weight=0.2,
             temperature=1.3,
             signed_permutations=False,
+            profile_weight=profile_weight(ring, game.side),
             **NETWORKS[network],
         ),
         search=SearchConfig(

@@ -30,6 +30,49 @@ def rank_gf2(rows: list[Array]) -> Array:
     return rank
 
 
+Ternary = tuple[Array, Array]
+"""Entries of GF(3) as two int32 bit masks: where they are 1, and where they are 2."""
+
+
+def add_gf3(a: Ternary, b: Ternary) -> Ternary:
+    """Sum over GF(3), all entries of a mask at once."""
+    mixed = (a[0] | b[1]) ^ (a[1] | b[0])
+    return (a[1] | b[1]) ^ mixed, (a[0] | b[0]) ^ mixed
+
+
+def rank_gf3(rows: Ternary, columns: int) -> Array:
+    """Rank over GF(3) of matrices of at most 31 columns; `rows` are masks `[M, ...]`, one a row.
+
+    A loop, not unrolled as over GF(2): XLA would fuse all steps into one, computing each row again for
+    every use of it, and its compilation would not end.
+    """
+
+    def eliminate(_, carry):
+        (ones, twos), rank = carry
+        used = ones | twos
+        largest = jnp.max(used, axis=0, keepdims=True)
+        # Of equally large rows any will do: the one with the largest mask of ones.
+        first = jnp.max(jnp.where(used == largest, ones, -1), axis=0, keepdims=True)
+        pivot = first, largest ^ first
+        # The pivot's leading bit: smear it down, then keep where that ends.
+        lead = largest
+        for step in (1, 2, 4, 8, 16):
+            if step < columns:
+                lead |= lead >> step
+        lead ^= lead >> 1
+        # The pivot is subtracted where the leading entries agree, else added, which clears its own row.
+        has = (used & lead) != 0
+        same = ((ones & lead) != 0) == ((first & lead) != 0)
+        change = (
+            jnp.where(has, jnp.where(same, pivot[1], pivot[0]), 0),
+            jnp.where(has, jnp.where(same, pivot[0], pivot[1]), 0),
+        )
+        return add_gf3((ones, twos), change), rank + (largest[0] != 0).astype(jnp.int32)
+
+    start = (rows, jnp.zeros(rows[0].shape[1:], jnp.int32))
+    return jax.lax.fori_loop(0, rows[0].shape[0], eliminate, start)[1]
+
+
 def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
     """Rank over GF(prime), prime < 2^15, of matrices given as one int32 array for each entry.
 
@@ -42,10 +85,6 @@ def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
             jnp.add, [jnp.where(m, x, 0) for m, x in zip(masks, values, strict=True)]
         )
 
-    def mod(x):
-        # x is below 13 for prime 3, where this is exact and much cheaper than a division.
-        return x - 3 * ((x * 11) >> 5) if prime == 3 else x % prime
-
     used = [jnp.zeros(entries[0][0].shape, bool) for _ in entries]
     rank = jnp.zeros(entries[0][0].shape, jnp.int32)
     while entries[0]:
@@ -57,7 +96,7 @@ def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
         value = jnp.where(found, take(pivot, column), 1)
         pivot_row = [take(pivot, list(x)) for x in zip(*rest, strict=True)]
         entries = [
-            [mod(x * value + (prime - lead) * p) for x, p in zip(row, pivot_row, strict=True)]
+            [(x * value + (prime - lead) * p) % prime for x, p in zip(row, pivot_row, strict=True)]
             for lead, row in zip(column, rest, strict=True)
         ]
         used = [gone | mask for gone, mask in zip(used, pivot, strict=True)]
@@ -65,33 +104,33 @@ def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
     return rank
 
 
-def _rank_prime_loop(matrix: Int[Array, "*B M N"], prime: int) -> Int[Array, "*B"]:
+def _rank_prime_loop(x: Int[Array, "M N *B"], prime: int) -> Int[Array, "*B"]:
     """As `_rank_prime`, as a loop over columns: for matrices too large to unroll."""
-    x = matrix.astype(jnp.int32) % prime
+    rows, columns, *batch = x.shape
+    countdown = np.arange(rows, 0, -1, dtype=np.int32).reshape(rows, *(1,) * len(batch))
 
     def eliminate(column, carry):
         x, used, rank = carry
-        entries = jax.lax.dynamic_index_in_dim(x, column, axis=-1, keepdims=False)  # [..., M]
-        countdown = jnp.broadcast_to(np.arange(x.shape[-2], 0, -1), entries.shape)
+        entries = jax.lax.dynamic_index_in_dim(x, column, axis=1, keepdims=False)  # [M, *B]
         order = jnp.where((entries != 0) & ~used, countdown, 0)
-        first = jnp.max(order, axis=-1, keepdims=True)
+        first = jnp.max(order, axis=0, keepdims=True)
         pivot = (order == first) & (first > 0)  # one-hot of the pivot row
-        row = jnp.max(jnp.where(pivot[..., None], x, 0), axis=-2, keepdims=True)
-        value = jnp.max(jnp.where(pivot, entries, 0), axis=-1)[..., None, None]
-        reduced = (x * value + (prime - entries)[..., None] * row) % prime
-        x = jnp.where((first > 0)[..., None], reduced, x)
-        return x, used | pivot, rank + (first[..., 0] > 0).astype(jnp.int32)
+        row = jnp.sum(jnp.where(pivot[:, None], x, 0), axis=0, keepdims=True)
+        value = jnp.sum(jnp.where(pivot, entries, 0), axis=0)[None, None]
+        reduced = (x * value + (prime - entries)[:, None] * row) % prime
+        x = jnp.where((first > 0)[:, None], reduced, x)
+        return x, used | pivot, rank + (first[0] > 0).astype(jnp.int32)
 
-    start = (x, jnp.zeros(x.shape[:-1], bool), jnp.zeros(x.shape[:-2], jnp.int32))
-    return jax.lax.fori_loop(0, x.shape[-1], eliminate, start)[2]
+    start = (x, jnp.zeros((rows, *batch), bool), jnp.zeros(tuple(batch), jnp.int32))
+    return jax.lax.fori_loop(0, columns, eliminate, start)[2]
 
 
 def matrix_rank(matrix: Int[Array, "*B M N"], modulus: int) -> Int[Array, "*B"]:
     """Rank of integer matrices over Z_p, or over the rationals when `modulus` is 0.
 
-    Exact over Z_p.  Over the rationals see `RANK_PRIME`.  Small matrices are unrolled into one array
-    for each entry (over Z_2: each row, as a bit mask), so that every operation is elementwise over the
-    batch; a reduction over four rows would not be vectorised.
+    Exact over Z_p.  Over the rationals see `RANK_PRIME`.  Over Z_2 and Z_3 rows
+    are bit masks.  Otherwise small matrices are unrolled into one array for each entry, so that every
+    operation is elementwise over the batch; a reduction over four columns would not be vectorised.
     """
     m, n = matrix.shape[-2:]
     prime = modulus or RANK_PRIME
@@ -100,9 +139,16 @@ def matrix_rank(matrix: Int[Array, "*B M N"], modulus: int) -> Int[Array, "*B"]:
         shifts = jnp.broadcast_to(np.arange(n, dtype=np.int32), residues.shape)
         masks = jnp.sum(residues << shifts, axis=-1, dtype=jnp.int32)
         return rank_gf2([masks[..., i] for i in range(m)])
-    if m * n <= 36:
+    if prime == 3 and n <= 31:
+        shifts = jnp.broadcast_to(np.arange(n, dtype=np.int32), residues.shape)
+        ones, twos = (
+            jnp.sum((residues == value).astype(jnp.int32) << shifts, axis=-1, dtype=jnp.int32)
+            for value in (1, 2)
+        )
+        return rank_gf3((jnp.moveaxis(ones, -1, 0), jnp.moveaxis(twos, -1, 0)), n)
+    if m * n <= 16:
         return _rank_prime([[residues[..., i, j] for j in range(n)] for i in range(m)], prime)
-    return _rank_prime_loop(residues, prime)
+    return _rank_prime_loop(jnp.moveaxis(residues, (-2, -1), (0, 1)), prime)
 
 
 def slice_rank_bound(residual: Int[Array, "S S S"], modulus: int) -> Int[Array, ""]:

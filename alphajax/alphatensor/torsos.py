@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.game import Observation
 from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.ranks import matrix_rank, rank_gf2
+from alphajax.alphatensor.ranks import add_gf3, matrix_rank, rank_gf2, rank_gf3
 
 
 def attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
@@ -135,17 +135,19 @@ def rank_profiles(
     # The batch goes last, where the hardware's lanes are: [mode, its axis, row, column, B].
     x = jnp.moveaxis(residual, 0, -1).astype(jnp.int32) % prime
     modes = jnp.stack([x, jnp.moveaxis(x, 1, 0), jnp.moveaxis(x, 2, 0)])
-    if prime == 2:
-        # Rows as bit masks: adding slices is XOR, and each sum is one XOR away from an earlier one.
+    if prime in (2, 3):
+        # Rows as bit masks, one for each value: adding slices is a few bit operations.
         shifts = np.arange(side, dtype=np.int32).reshape(1, 1, 1, side, 1)
-        masks = jnp.sum(modes << shifts, axis=3, dtype=jnp.int32)  # [mode, axis, row, B]
-        sums: dict[tuple[int, ...], Array] = {}
-        for vector in vectors:
-            *rest, last = (int(i) for i in np.flatnonzero(vector))
-            before = sums.get(tuple(rest))
-            sums[*rest, last] = masks[:, last] if before is None else before ^ masks[:, last]
-        matrices = jnp.stack(list(sums.values()))  # [V, mode, row, B]
-        ranks = rank_gf2([matrices[:, :, row] for row in range(side)])
+        masks = tuple(
+            jnp.moveaxis(jnp.sum((modes == value).astype(jnp.int32) << shifts, axis=3), 1, 0)
+            for value in range(1, prime)
+        )  # [axis, mode, row, B]
+        if prime == 2:
+            (sums,) = _mix(masks, vectors, lambda a, b: (a[0] ^ b[0],))
+            ranks = rank_gf2([sums[:, :, row] for row in range(side)])
+        else:
+            ones, twos = (jnp.moveaxis(x, 2, 0) for x in _mix(masks, vectors, add_gf3))
+            ranks = rank_gf3((ones, twos), side)
     else:
         # In float32 the contraction is one matrix product, and exact below 2^24.
         flat = modes.astype(jnp.float32).reshape(3, side, -1)
@@ -155,6 +157,34 @@ def rank_profiles(
         matrices = mixed.astype(jnp.int32).reshape(len(vectors), 3, side, side, -1)
         ranks = matrix_rank(jnp.moveaxis(matrices, -1, 2), prime)
     return jnp.moveaxis(ranks, -1, 0)
+
+
+def _mix(masks, vectors: np.ndarray, add):
+    """The slices `masks` (`[axis, ...]`, one for each non-zero value) mixed by each vector.
+
+    A vector of weight w is one of weight w - 1 and a slice, so that a weight takes one addition; the
+    vectors come in order of weight.
+    """
+    weights = np.count_nonzero(vectors, axis=1)
+    where: dict[tuple[int, ...], int] = {}
+    levels = []
+    for weight in range(1, weights.max() + 1):
+        level = vectors[weights == weight]
+        last = np.array([np.flatnonzero(v)[-1] for v in level])
+        twos = level[np.arange(len(level)), last] == 2
+        slices = tuple(mask[last] for mask in masks)
+        if twos.any():  # twice a slice: its ones and twos exchanged
+            chosen = twos.reshape(-1, *(1,) * (slices[0].ndim - 1))
+            ones, twice = slices
+            slices = (jnp.where(chosen, twice, ones), jnp.where(chosen, ones, twice))
+        if levels:
+            rest = level.copy()
+            rest[np.arange(len(level)), last] = 0
+            before = np.array([where[tuple(v)] for v in rest])
+            slices = add(tuple(part[before] for part in levels[-1]), slices)
+        where = {tuple(v): index for index, v in enumerate(level)}
+        levels.append(slices)
+    return [jnp.concatenate(parts) for parts in zip(*levels, strict=True)]
 
 
 class DenseTorso(nn.Module):
