@@ -294,13 +294,18 @@ def drive(
         if lines:
             before = lines[-1]["seconds"]
             progress.simulations = sum(line["simulations"] for line in lines)
+            progress.metrics, progress.games = lines[-1], lines[-1]["games"]
+        progress.seconds = before
         progress.iteration, wrote = iteration, iteration
         say(f"resumed at iteration {iteration}, {before:.0f} s into the run")
     else:
         state = (begin or training.init)(system, key, mesh)
     last_save, why = time.time(), "iterations"
+    # What was reached before the resumption is looked at first: there may be nothing left to do.
+    if progress.metrics and on_chunk(state, progress):
+        why = "stopped"
     with interruptible() as stop:
-        while iterations is None or progress.iteration < iterations:
+        while why == "iterations" and (iterations is None or progress.iteration < iterations):
             begun = time.time()
             length = chunk if iterations is None else min(chunk, iterations - progress.iteration)
             state, metrics = training.run(system, state, length, mesh)
@@ -327,8 +332,6 @@ def drive(
                     checkpoints.save(progress.iteration, state)
                     wrote = progress.iteration
                 last_save = time.time()
-            if why != "iterations":
-                break
     checkpoints.close()
     return state, progress, why
 

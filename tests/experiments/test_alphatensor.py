@@ -106,6 +106,11 @@ def test_a_killed_run_resumed_is_the_run_never_killed(whole, cache, tmp_path):
     assert untimed(run) == untimed(whole[0])
     for mine, theirs in zip(final_state(run), final_state(whole[0]), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    # Resumed when there is nothing left to do, it says again what it said.
+    before = json.loads((run / "result.json").read_text())
+    finish(start(cache, "--resume", run, *LENGTH))
+    after = json.loads((run / "result.json").read_text())
+    assert after["best"] == before["best"] and after["verified"] == before["verified"]
 
 
 REFUSED = {
