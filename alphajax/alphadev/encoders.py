@@ -88,7 +88,8 @@ class StateEncoder(nn.Module):
     `beside`, a vector of the whole game (the program's embedding), is joined to each test.
     """
 
-    tests: int
+    tests: tuple[int, ...]
+    """The numbers of the P tests that are looked at."""
     widths: tuple[int, ...]
     dtype: jnp.dtype
 
@@ -97,9 +98,9 @@ class StateEncoder(nn.Module):
         batch, words = obs.held.shape[0], obs.held.shape[-1]
         fields = [x.reshape(batch, -1, words) for x in (obs.held, obs.flag, obs.skip)]
         planes = jnp.swapaxes(jnp.concatenate(fields, axis=1), 1, 2)  # [B, W, F]
-        shifts = np.arange(32, dtype=np.uint32).reshape(1, 1, -1, 1)
-        x = ((planes[:, :, None] >> shifts) & 1).reshape(batch, 32 * words, -1)
-        x = x[:, : self.tests].astype(self.dtype)
+        word, shift = np.divmod(np.array(self.tests), 32)
+        x = (planes[:, word] >> shift.astype(np.uint32)[None, :, None]) & 1
+        x = x.astype(self.dtype)
         for number, width in enumerate(self.widths):
             x = nn.Dense(width, dtype=self.dtype)(x)
             if beside is not None and number == 0:  # a matrix of the joined vector, in two parts

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from alphajax.alphadev.encoders import ProgramEncoder, ResidualBlock, StateEncoder, bookkeeping
 from alphajax.alphadev.game import AssemblyGame, Observation
+from alphajax.alphadev.tasks import Task
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -33,6 +34,9 @@ class NetworkConfig:
     program_widening: int = 4
     test_widths: tuple[int, ...] = (512, 512)
     """Layers of the perceptron that every test goes through."""
+    tests: int = 0
+    """How many tests the network looks at (0: all): those with the most different values, for a start.
+    Rules and rewards always look at all."""
     pooling: Literal["mean", "mean-max"] = "mean"
     """Over tests: the paper's mean, or mean and maximum side by side."""
     width: int = 512
@@ -76,7 +80,7 @@ class NetworkConfig:
             raise ValueError(f"pooling: received {self.pooling!r}; expected mean or mean-max")
 
 
-_MAY_BE_ZERO = ("program_layers", "blocks", "td_steps")
+_MAY_BE_ZERO = ("program_layers", "tests", "blocks", "td_steps")
 
 
 class Batch(NamedTuple):
@@ -122,7 +126,8 @@ class Network(nn.Module):
                 table, c.program_width, c.program_layers, c.program_heads,
                 c.program_head_width, c.program_widening, dtype,
             )(obs.program, obs.length)
-        tests = StateEncoder(game.task.tests, c.test_widths, dtype)(obs, program)
+        shown = shown_tests(game.task, c.tests)
+        tests = StateEncoder(shown, c.test_widths, dtype)(obs, program)
         pooled = [jnp.mean(tests, axis=1)]
         if c.pooling == "mean-max":
             pooled.append(jnp.max(tests, axis=1))
@@ -140,6 +145,20 @@ class Network(nn.Module):
 
 
 _SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+
+
+def shown_tests(task: Task, count: int) -> tuple[int, ...]:
+    """The numbers of `count` tests, or of all: evenly among those with the most different values, then
+    evenly among the others."""
+    if not count or count >= task.tests:
+        return tuple(range(task.tests))
+    different = np.array([len(set(row)) for row in task.inputs.tolist()])
+    chosen: list[int] = []
+    for most in sorted(set(different.tolist()), reverse=True):
+        those = np.flatnonzero(different == most)
+        take = min(len(those), count - len(chosen))
+        chosen += those[np.linspace(0, len(those) - 1, take).round().astype(int)].tolist()
+    return tuple(sorted(chosen))
 
 
 def support(config: NetworkConfig) -> np.ndarray:

@@ -44,8 +44,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # Beyond the paper: no program encoder; the machine's state and the legal moves are all there is
     # to know.  Values from observed returns.
     "dense": dict(
-        program_layers=0, test_widths=(64, 64), pooling="mean-max", width=128, blocks=2, bins=65,
-        value_low=-1.0, td_steps=0,
+        program_layers=0, test_widths=(64, 64), tests=32, pooling="mean-max", width=128, blocks=2,
+        bins=33, value_low=-1.0, td_steps=0,
     ),
     # The paper's network at four widths.
     "tiny": dict(

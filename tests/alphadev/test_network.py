@@ -18,6 +18,7 @@ from alphajax.alphadev.network import (
     UniformPolicy,
     candidates,
     mean_value,
+    shown_tests,
     support,
     two_hot,
 )
@@ -175,7 +176,7 @@ def test_the_target_network_is_copied_now_and_then():
 
 def test_tests_are_encoded_alike_and_pooled(played):
     """The encoder of one test is the encoder of all: their order does not matter."""
-    encoder = StateEncoder(GAME.task.tests, (8,), jnp.dtype("float32"))
+    encoder = StateEncoder(tuple(range(GAME.task.tests)), (8,), jnp.dtype("float32"))
     params = encoder.init(jax.random.key(0), played, None)
     found = encoder.apply(params, played, None)
     assert found.shape == (4, GAME.task.tests, 8)
@@ -188,6 +189,14 @@ def test_tests_are_encoded_alike_and_pooled(played):
         held=swapped(played.held), flag=swapped(played.flag), skip=swapped(played.skip)
     )
     np.testing.assert_allclose(encoder.apply(params, other, None), found[:, [2, 1, 0]], rtol=1e-6)
+
+
+def test_shown_tests_are_the_most_different_ones():
+    task = tasks.sort(3)
+    assert shown_tests(task, 0) == shown_tests(task, 99) == tuple(range(13))
+    few = shown_tests(task, 8)
+    different = sorted(len(set(task.inputs[p].tolist())) for p in few)
+    assert different == [2, 2, 3, 3, 3, 3, 3, 3] and len(set(few)) == 8
 
 
 def test_the_program_encoder_reads_up_to_the_end(played):
