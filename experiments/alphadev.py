@@ -129,6 +129,7 @@ def search(args: Args, system, folder) -> int:
     from alphajax import runs
     from alphajax.alphadev import presets
     from alphajax.alphadev.findings import Findings
+    from alphajax.alphadev.speeds import Speeds
     from alphajax.display import Display, duration
 
     goal = presets.PRESETS[args.preset].goal if not args.task else None
@@ -155,6 +156,7 @@ def search(args: Args, system, folder) -> int:
             system, folder, seed=args.seed, started=STARTED, on_chunk=on_chunk,
             resume=args.resume is not None, minutes=args.minutes, iterations=args.iterations,
             save_seconds=args.save_seconds, devices=args.devices, say=display.say,
+            between=Speeds(system) if system.game.rewards.speed else None,
         )  # fmt: skip
         display.update(rows(system, progress, findings), force=True)
     if why == "interrupted":

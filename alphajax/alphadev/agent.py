@@ -36,10 +36,14 @@ class Item(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The shortest right programs, all different; `length` is T + 1 where there is none."""
+    """The shortest right programs, all different; `length` is T + 1 where there is none.
+
+    `speed` is what the host has measured of a program (`alphajax.alphadev.speeds`), 0 until then.
+    """
 
     actions: Int[Array, "N T"]
     length: Int[Array, " N"]
+    speed: Float[Array, " N"]
 
 
 class Memory(NamedTuple):
@@ -119,7 +123,8 @@ class AlphaDev:
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
             pool=Pool(
-                jnp.full((size, moves), -1, jnp.int16), jnp.full(size, moves + 1, jnp.int32)
+                jnp.full((size, moves), -1, jnp.int16), jnp.full(size, moves + 1, jnp.int32),
+                jnp.zeros(size, jnp.float32),
             ),
         )
 
@@ -233,7 +238,7 @@ class AlphaDev:
 
         def is_right(kept):
             rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
-            start = machine.start(task.initial, task.labels)
+            start = machine.start(task.initial, task.labels, task.constants)
             return game.rules.is_right(machine.run(start, Instruction(*rows.T)))
 
         def attempt(t, kept):
@@ -246,17 +251,20 @@ class AlphaDev:
 
     def _remember(self, memory: Memory, programs, length) -> Memory:
         """The pool with these programs in it, the shortest first, equal ones once."""
-        size = memory.pool.length.shape[0]
-        actions = jnp.concatenate([memory.actions[None], memory.pool.actions, programs])
-        length = jnp.concatenate([memory.length[None], memory.pool.length, length])
+        pool = memory.pool
+        size = pool.length.shape[0]
+        # Of equal ones the first stays: the pool's own, whose speed is known.
+        actions = jnp.concatenate([pool.actions, memory.actions[None], programs])
+        length = jnp.concatenate([pool.length, memory.length[None], length])
+        speed = jnp.pad(pool.speed, (0, length.shape[0] - size))
         mark = _marks(actions)
         order = jnp.lexsort((mark, length))
-        actions, length, mark = actions[order], length[order], mark[order]
+        actions, length, mark, speed = (x[order] for x in (actions, length, mark, speed))
         again = (mark[1:] == mark[:-1]) & (length[1:] == length[:-1])
         none = self.game.max_moves + 1
         length = jnp.concatenate([length[:1], jnp.where(again, none, length[1:])])
         order = jnp.argsort(length, stable=True)[:size]
-        return Memory(length[0], actions[0], Pool(actions[order], length[order]))
+        return Memory(length[0], actions[0], Pool(actions[order], length[order], speed[order]))
 
     def agree(self, memory: Memory):
         """Every device takes the shortest program that any of them has."""
@@ -312,9 +320,12 @@ class AlphaDev:
             length=length.astype(states.length.dtype),
         )
         correctness = jax.vmap(game.correctness_reward)(states, done)
+        latency = jax.vmap(game.latency_reward)(done)
+        if game.rewards.speed:
+            latency = latency + game.rewards.speed * pool.speed[index]
         seen = jax.vmap(game.observe)(states)
         return Batch(
-            seen, states.legal, hot, correctness, jax.vmap(game.latency_reward)(done),
+            seen, states.legal, hot, correctness, latency,
             seen if self._looks_ahead else None, jnp.zeros(count), weight, weight,
         )
 

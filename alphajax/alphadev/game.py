@@ -46,6 +46,9 @@ class Rewards:
     """When everything is right."""
     length: float = 0.1
     """For each instruction below the task's length limit, when everything is right."""
+    speed: float = 0.0
+    """Of the measured speed.  No step pays it: the host measures the best programs now and then
+    (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
 
     def __post_init__(self):
         known = ("reached", "fraction", "root-fraction", "root-count")
@@ -53,7 +56,7 @@ class Rewards:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
             )
-        for name in ("weight", "bonus", "length"):
+        for name in ("weight", "bonus", "length", "speed"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
@@ -180,7 +183,7 @@ class AssemblyGame:
         """The empty program, not yet surveyed."""
         memory, words = self.task.memory, len(self.rules.tests)
         return State(
-            machine=machine.start(self.task.initial, self.task.labels),
+            machine=machine.start(self.task.initial, self.task.labels, self.task.constants),
             read=jnp.zeros((memory, words), jnp.uint32),
             written=jnp.zeros((memory, words), jnp.uint32),
             program=jnp.full(self.max_moves if self.keep_program else 0, -1, jnp.int16),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay, training
-from alphajax.alphadev import presets, tasks
+from alphajax.alphadev import presets, speeds, tasks
 from alphajax.alphadev.agent import AlphaDev, MixConfig, _join, _marks
 from alphajax.alphadev.game import AssemblyGame
 from alphajax.alphadev.isa import Op
@@ -76,6 +76,7 @@ def test_the_shortest_programs_are_remembered_once():
     assert int(memory.length) == 8
     assert memory.actions.tolist() == numbers(SORT2).tolist()
     assert memory.pool.length.tolist() == [8, 9, *[12] * 6]
+    assert not memory.pool.speed.any()
     assert int(SYSTEM.limit(memory)) == 7
     loose = dataclasses.replace(SYSTEM, mix=dataclasses.replace(SYSTEM.mix, tighten=False))
     assert int(loose.limit(memory)) == 11
@@ -215,3 +216,25 @@ def test_the_paper_preset_has_the_papers_settings():
 def test_nonsense_is_refused(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_measured_speeds_are_kept_and_learned(monkeypatch):
+    """A program's speed stays with it, and is part of what its positions are worth."""
+    rewards = dataclasses.replace(GAME.rewards, speed=2.0)
+    system = dataclasses.replace(SYSTEM, game=dataclasses.replace(GAME, rewards=rewards))
+    longer = [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
+    state, _ = run()
+    state = state._replace(memory=remembered(longer))
+    monkeypatch.setattr("alphajax.alphadev.child.unavailable", lambda: "")
+    between = speeds.Speeds(system)
+    monkeypatch.setattr(between, "measured", lambda new: dict.fromkeys(new, 0.25))
+    state = between(state, None)
+    assert state.memory.pool.speed.tolist() == [0.25, *[0.0] * 7]
+    actions, length = numbers(SORT2)[None], jnp.array([8], jnp.int32)
+    memory = system._remember(state.memory, jnp.tile(actions, (2, 1)), jnp.tile(length, 2))
+    assert memory.pool.length.tolist()[:3] == [8, 9, 12]
+    assert memory.pool.speed.tolist()[:3] == [0.0, 0.25, 0.0]
+    only = memory._replace(pool=jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), memory.pool))
+    only = only._replace(pool=only.pool._replace(length=only.pool.length.at[1:].set(12)))
+    found = system._from_best(jax.random.key(0), only, 4)
+    np.testing.assert_allclose(found.latency, 0.1 * 2 + 2.0 * 0.25, rtol=1e-6)
