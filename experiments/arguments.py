@@ -15,7 +15,9 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ValueError(f"--set: received {pair!r}; expected NAME=VALUE, as training.games=128")
+            raise ValueError(
+                f"--set: received {pair!r}; expected NAME=VALUE, as training.games=128"
+            )
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):

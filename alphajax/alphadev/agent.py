@@ -96,7 +96,9 @@ class AlphaDev:
 
     def __post_init__(self):
         if self.uniform and self.training.learn:
-            raise ValueError("uniform: received True with training.learn True; expected learn False")
+            raise ValueError(
+                "uniform: received True with training.learn True; expected learn False"
+            )
         if self.network.program_layers and not self.game.keep_program and not self.uniform:
             raise ValueError(
                 "keep_program: received False; expected True for a network with program_layers"
@@ -123,7 +125,8 @@ class AlphaDev:
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
             pool=Pool(
-                jnp.full((size, moves), -1, jnp.int16), jnp.full(size, moves + 1, jnp.int32),
+                jnp.full((size, moves), -1, jnp.int16),
+                jnp.full(size, moves + 1, jnp.int32),
                 jnp.zeros(size, jnp.float32),
             ),
         )
@@ -140,7 +143,8 @@ class AlphaDev:
             observation=seen,
             actions=jax.ShapeDtypeStruct((k,), jnp.int16),
             weights=jax.ShapeDtypeStruct((k,), jnp.float32),
-            correctness=number, latency=number,
+            correctness=number,
+            latency=number,
             later=seen if self._looks_ahead else None,
             bootstrap=number,
         )
@@ -202,8 +206,13 @@ class AlphaDev:
         if self._looks_ahead:
             target, later, bootstrap = self._ahead(correctness, steps.observation, played.mask)
         items = Item(
-            steps.observation, steps.search.actions, steps.search.weights, target,
-            jnp.broadcast_to(latency, value.shape), later, bootstrap,
+            steps.observation,
+            steps.search.actions,
+            steps.search.weights,
+            target,
+            jnp.broadcast_to(latency, value.shape),
+            later,
+            bootstrap,
         )
         flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
         error = jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
@@ -294,8 +303,15 @@ class AlphaDev:
         weights = jnp.zeros(shape).at[rows, item.actions].max(item.weights)
         candidates = jnp.zeros(shape, bool).at[rows, item.actions].set(True)
         return Batch(
-            item.observation, candidates & item.observation.legal, weights, item.correctness,
-            item.latency, item.later, item.bootstrap, there, there,
+            item.observation,
+            candidates & item.observation.legal,
+            weights,
+            item.correctness,
+            item.latency,
+            item.later,
+            item.bootstrap,
+            there,
+            there,
         )
 
     def _from_best(self, key, memory: Memory, count) -> Batch:
@@ -316,7 +332,9 @@ class AlphaDev:
         end = jax.eval_shape(lambda s: s.placed, states)
         whole = jnp.full(end.shape, int(game.task.items.sum()), end.dtype)
         done = states._replace(
-            placed=whole, reached=whole, right=jnp.ones(count, bool),
+            placed=whole,
+            reached=whole,
+            right=jnp.ones(count, bool),
             length=length.astype(states.length.dtype),
         )
         correctness = jax.vmap(game.correctness_reward)(states, done)
@@ -325,8 +343,15 @@ class AlphaDev:
             latency = latency + game.rewards.speed * pool.speed[index]
         seen = jax.vmap(game.observe)(states)
         return Batch(
-            seen, states.legal, hot, correctness, latency,
-            seen if self._looks_ahead else None, jnp.zeros(count), weight, weight,
+            seen,
+            states.legal,
+            hot,
+            correctness,
+            latency,
+            seen if self._looks_ahead else None,
+            jnp.zeros(count),
+            weight,
+            weight,
         )
 
 

@@ -127,8 +127,11 @@ def bookkeeping(obs: Observation, limit: int) -> Float[Array, "B F"]:
     left = obs.remaining.astype(jnp.float32)[:, None]
     return jnp.concatenate(
         [
-            obs.read.astype(jnp.float32), obs.written.astype(jnp.float32),
-            obs.compared[:, None].astype(jnp.float32), left / limit, jnp.minimum(left, 4.0) / 4.0,
+            obs.read.astype(jnp.float32),
+            obs.written.astype(jnp.float32),
+            obs.compared[:, None].astype(jnp.float32),
+            left / limit,
+            jnp.minimum(left, 4.0) / 4.0,
         ],
         axis=-1,
     )

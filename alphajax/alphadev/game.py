@@ -192,7 +192,9 @@ class AssemblyGame:
             compared=jnp.bool_(False),
             labels=jnp.zeros(self.task.labels, jnp.int8),
             legal=jnp.zeros(self.action_count, bool),
-            placed=jnp.int32(0), reached=jnp.int32(0), right=jnp.bool_(False),
+            placed=jnp.int32(0),
+            reached=jnp.int32(0),
+            right=jnp.bool_(False),
         )
 
     def init(self, key: jax.Array) -> State:
@@ -240,7 +242,9 @@ class AssemblyGame:
             labels=labels,
         )
 
-    def replay(self, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]) -> State:
+    def replay(
+        self, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]
+    ) -> State:
         """The state after the first `count` of `actions`, which may be illegal ones."""
 
         def append(t, state):
@@ -253,8 +257,14 @@ class AssemblyGame:
     def surveyed(self, state: State) -> State:
         """The state with what the rules say of it: after `empty` and `advance`."""
         found = _survey(self.rules)(
-            state.machine.held, state.machine.flag, self.rules.acting(state.machine.skip),
-            state.read, state.written, state.compared, state.limit - state.length, state.labels,
+            state.machine.held,
+            state.machine.flag,
+            self.rules.acting(state.machine.skip),
+            state.read,
+            state.written,
+            state.compared,
+            state.limit - state.length,
+            state.labels,
         )
         return state._replace(**found._asdict())
 

@@ -123,8 +123,13 @@ class Network(nn.Module):
         if c.program_layers:
             table = tuple((int(op), int(a), int(b)) for op, a, b in game.actions)
             program = ProgramEncoder(
-                table, c.program_width, c.program_layers, c.program_heads,
-                c.program_head_width, c.program_widening, dtype,
+                table,
+                c.program_width,
+                c.program_layers,
+                c.program_heads,
+                c.program_head_width,
+                c.program_widening,
+                dtype,
             )(obs.program, obs.length)
         shown = shown_tests(game.task, c.tests)
         tests = StateEncoder(shown, c.test_widths, dtype)(obs, program)
@@ -293,8 +298,9 @@ def candidates(logits: Float[Array, "B A"], noise: Float[Array, "B A"] | None, k
     log_weights = jnp.where(found > LOWEST, found - total, LOWEST)
     if k > k_there:  # fewer moves than slots: the others are never chosen
         more = ((0, 0), (0, k - k_there))
-        actions, log_weights = jnp.pad(actions, more), jnp.pad(
-            log_weights, more, constant_values=LOWEST
+        actions, log_weights = (
+            jnp.pad(actions, more),
+            jnp.pad(log_weights, more, constant_values=LOWEST),
         )
     return actions, log_weights
 

@@ -190,12 +190,18 @@ class Rules:
 
     def acting(self, skip: UInt32[Array, "labels W"]) -> UInt32[Array, " W"]:
         """Tests that do not skip to a label (one state)."""
-        return functools.reduce(lambda acting, plane: acting & ~plane, skip, jnp.asarray(self.tests))
+        return functools.reduce(
+            lambda acting, plane: acting & ~plane, skip, jnp.asarray(self.tests)
+        )
 
     def is_right(self, state: machine.MachineState) -> Bool[Array, ""]:
         """Whether everything that matters is right on every test, and no jump is open (one state)."""
         own = reduce(
-            or_, [state.held[self.task.registers :, v] & self.wanted[:, v] for v in range(len(self.values))]
+            or_,
+            [
+                state.held[self.task.registers :, v] & self.wanted[:, v]
+                for v in range(len(self.values))
+            ],
         )
         wrong = jnp.any(self.matters & ~own)
         return ~wrong & jnp.all(self.acting(state.skip) == self.tests)

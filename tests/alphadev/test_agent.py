@@ -171,7 +171,9 @@ def test_the_target_network_lags():
     state, _ = run()
     assert int(state.learner_step) == 8  # copied at each second step, so at this one
     for a, b in zip(
-        jax.tree.leaves(state.params["online"]), jax.tree.leaves(state.params["target"]), strict=True
+        jax.tree.leaves(state.params["online"]),
+        jax.tree.leaves(state.params["target"]),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
 
@@ -193,7 +195,12 @@ def test_every_preset_goes_with_every_network(preset, network):
 def test_the_paper_preset_has_the_papers_settings():
     system = presets.make("paper")
     n = system.network
-    assert (n.program_layers, n.program_width, n.program_heads, n.program_head_width) == (6, 512, 4, 128)
+    assert (n.program_layers, n.program_width, n.program_heads, n.program_head_width) == (
+        6,
+        512,
+        4,
+        128,
+    )
     assert (n.blocks, n.bins, n.value_high, n.td_steps, n.target_period) == (8, 301, 3.0, 5, 100)
     assert (system.search.simulations, system.search.dirichlet_alpha) == (800, 0.03)
     assert not system.game.restrictions.viable and system.game.rewards.potential == "fraction"
@@ -208,7 +215,10 @@ def test_the_paper_preset_has_the_papers_settings():
         (lambda: presets.make(overrides={"mix.nothing": 1}), "no setting 'nothing'"),
         (lambda: presets.make(overrides={"mix": 1}), "is a group"),
         (lambda: presets.make(overrides={"mix.random_moves": 22}), "random_moves: received 22"),
-        (lambda: presets.make(network="tiny", overrides={"game.keep_program": False}), "keep_program"),
+        (
+            lambda: presets.make(network="tiny", overrides={"game.keep_program": False}),
+            "keep_program",
+        ),
         (lambda: dataclasses.replace(SYSTEM, uniform=True), "uniform: received True"),
         (lambda: MixConfig(best_share=2.0), "best_share: received 2.0"),
     ],

@@ -156,8 +156,14 @@ def test_the_program_of_actions():
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: AssemblyGame(task=tasks.sort(3), length_limit=2), "length_limit: received 2; sort3"),
-        (lambda: AssemblyGame(task=tasks.sort(3), length_limit=5000), "length_limit: received 5000"),
+        (
+            lambda: AssemblyGame(task=tasks.sort(3), length_limit=2),
+            "length_limit: received 2; sort3",
+        ),
+        (
+            lambda: AssemblyGame(task=tasks.sort(3), length_limit=5000),
+            "length_limit: received 5000",
+        ),
         (lambda: Rewards(weight=-1.0), "weight: received -1.0"),
         (lambda: Rewards(bonus=float("nan")), "bonus: received nan"),
         (lambda: Rewards(potential="speed"), "potential"),

@@ -56,7 +56,9 @@ def test_a_policy_scores_legal_moves_alone(config, played):
         assert (np.diff(np.asarray(weights)) <= 0).all()
     log_probs, (correctness, latency) = policy.evaluate(params, played, actions)
     there = np.asarray(log_weights) > LOWEST
-    np.testing.assert_allclose(np.asarray(log_probs)[there], np.asarray(log_weights)[there], atol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(log_probs)[there], np.asarray(log_weights)[there], atol=1e-5
+    )
     total = mean_value(correctness, config) + mean_value(latency, config)
     np.testing.assert_allclose(value, total, rtol=1e-5)
 
@@ -158,7 +160,9 @@ def test_correctness_learns_from_what_the_target_network_says_later(played):
     found = policy.network.apply(params["target"], later).correctness
     plain = NetworkPolicy(game=GAME, config=dataclasses.replace(SMALL, td_steps=0))
     known = batch(played, correctness=0.5 + mean_value(found, SMALL))
-    np.testing.assert_allclose(policy.loss(params, ahead)[0], plain.loss(params, known)[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        policy.loss(params, ahead)[0], plain.loss(params, known)[0], rtol=1e-5
+    )
     grads = jax.grad(lambda p: policy.loss(p, ahead)[0])(params)
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(grads["target"]))
     assert any(np.asarray(x).any() for x in jax.tree.leaves(grads["online"]))

@@ -33,9 +33,7 @@ class Plain:
 
     def moving(self, op):
         """Tests on which a move or conditional move acts."""
-        return [
-            test for test in self.acting() if op == Op.MOV or test["flag"] in CONDITION[op]
-        ]
+        return [test for test in self.acting() if op == Op.MOV or test["flag"] in CONDITION[op]]
 
     @staticmethod
     def sign(a, b):
@@ -204,7 +202,9 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_masks_say_what_the_sentences_say(name):
     task, restrictions = CASES[name]
-    game = AssemblyGame(task=task, restrictions=restrictions, length_limit=min(task.length_limit, 24))
+    game = AssemblyGame(
+        task=task, restrictions=restrictions, length_limit=min(task.length_limit, 24)
+    )
     batch = 4
     step = jax.jit(jax.vmap(game.step))
     states = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), batch))

@@ -16,7 +16,19 @@ from alphajax.alphadev import proof, syntax, tasks
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphadev.py"
 LENGTH = ["--iterations", "5", "--save-seconds", "0", "--stop-at", "0", "--devices", "2"]
-SMALL = ["--measurements", "0", "--set", "training.learner_steps=2", "training.batch=32", "training.games=32", "training.capacity=2048", "search.simulations=8", "search.candidates=8", "network.width=16", "network.test_widths=[8,8]"]
+SMALL = [
+    "--measurements",
+    "0",
+    "--set",
+    "training.learner_steps=2",
+    "training.batch=32",
+    "training.games=32",
+    "training.capacity=2048",
+    "search.simulations=8",
+    "search.candidates=8",
+    "network.width=16",
+    "network.test_widths=[8,8]",
+]
 
 
 def environment(cache: Path) -> dict:
