@@ -55,7 +55,9 @@ class Args:
     moves: int | None = None
     """rank that a scheme may have (default: the best of the run)"""
     before: int = 4
-    """iterations at the start without reward, and at the end, that are compared"""
+    """iterations at the start without reward, and at the end, that are compared (of those that found any)"""
+    warm_up: int = 2000
+    """learner steps before the first game: a run ends when it has found one scheme, and here it takes many"""
     new: int = 12
     """most schemes measured after one iteration"""
     again: int = 100
@@ -67,14 +69,14 @@ class Args:
     """run folder (default: RUN-tailored-seedSEED, numbered if taken)"""
     minutes: float = 30.0
     """wall time after which the run ends"""
-    iterations: int | None = 40
+    iterations: int | None = None
     """end after so many iterations"""
     resume: bool = False
     """continue the run in --out"""
     devices: int | None = None
     """how many devices to play on (default: as many as the run had)"""
     learning_rate: float = 1e-3
-    demonstration_share: float = 0.25
+    demonstration_share: float = 0.5
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """settings, as training.games=128"""
 
@@ -108,7 +110,7 @@ def loaded(args: Args):
         raise ValueError(f"{args.run} has found no scheme; train it longer, or say --moves")
     new = tailored(
         system, moves, learning_rate=args.learning_rate, basis=args.basis,
-        demonstration_share=args.demonstration_share,
+        demonstration_share=args.demonstration_share, warm_up=args.warm_up,
     )  # fmt: skip
     for name, value in settings(args.set).items():
         new = override(new, name, value)
@@ -118,7 +120,8 @@ def loaded(args: Args):
 class Book:
     """What was found in which iteration and what it takes, on disk after each.
 
-    `games[i]` are the numbers of the schemes that the games of iteration i + 1 finished with.
+    `games[i]` are the numbers of the schemes that the games of iteration i + 1 finished with; `found`
+    leaves out the iterations without any.
     """
 
     def __init__(self, path: Path, latencies, weight: float, before: int, new: int):
@@ -140,6 +143,10 @@ class Book:
                 self.latencies.add(scheme, Timing(*timing))
         self.games = content["games"][:iteration]
 
+    @property
+    def found(self) -> list[list[int]]:
+        return [games for games in self.games if games]
+
     def number(self, scheme) -> int:
         from alphajax.alphatensor.tailoring import structure
 
@@ -153,7 +160,7 @@ class Book:
         """lambda b of the games that have just finished; measures what is new among them."""
         self.games.append([self.number(scheme) for scheme in found])
         self.latencies.update([self.schemes[x] for x in dict.fromkeys(self.games[-1])], self.new)
-        if len(self.games) <= self.before:
+        if len(self.found) <= self.before:
             return [0.0] * len(found)
         baseline = self.baseline()
         return [self.weight * self.latencies.benefit(scheme, baseline) for scheme in found]
@@ -166,7 +173,7 @@ class Book:
 
     def baseline(self) -> float:
         """The median ratio of what the agent found by itself."""
-        ratios = self.ratios(self.games[: self.before])
+        ratios = self.ratios(self.found[: self.before])
         return float(np.median(ratios)) if ratios else 1.0
 
     def save(self) -> None:
@@ -240,7 +247,7 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
             display.update({
                 "time": duration(progress.seconds),
                 "iteration": f"{progress.iteration}"
-                + (" (not rewarded yet)" if progress.iteration <= args.before else ""),
+                + (" (not rewarded yet)" if len(book.found) <= args.before else ""),
                 "finished": f"{len(book.games[-1])}/{system.training.games} games",
                 "schemes": f"{len(book.schemes)}, {len(book.latencies)} of them measured",
                 "time / jnp.matmul": f"{np.median(last):.3f}" if last else "-",
@@ -265,8 +272,8 @@ def finish(args: Args, system, folder, book: Book, progress, why: str) -> str:
 
     if not book.schemes:
         return f"no game was finished within {system.moves} moves; everything is in {folder.path}"
-    split = min(args.before, len(book.games) // 2)
-    ends = book.games[:split], book.games[len(book.games) - split :]
+    split = min(args.before, len(book.found) // 2)
+    ends = book.found[:split], book.found[len(book.found) - split :]
     often = Counter(x for games in itertools.chain(*ends) for x in games).most_common(args.again)
     chosen = [x for x, _ in often] or [0]
     print(f"{why}; measuring {len(chosen)} schemes again, taking turns ...", flush=True)
@@ -343,7 +350,7 @@ def draw(path: Path, book: Book, first, last, args: Args) -> None:
     left.set_xlabel("time / time of jnp.matmul")
     left.set_ylabel("share of the finished games")
     left.legend(frameon=False)
-    each = [(x + 1, book.ratios([games])) for x, games in enumerate(book.games)]
+    each = [(x + 1, book.ratios([games])) for x, games in enumerate(book.found)]
     each = [(x, np.percentile(ratios, (25, 50, 75))) for x, ratios in each if ratios]
     if each:
         at, values = zip(*each, strict=True)
@@ -351,7 +358,7 @@ def draw(path: Path, book: Book, first, last, args: Args) -> None:
         right.fill_between(at, low, high, color="#7a1fa2", alpha=0.2, linewidth=0)
         right.plot(at, middle, color="#7a1fa2")
     right.axvline(args.before + 0.5, color="#2b2733", linewidth=0.8, linestyle=":")
-    right.set_xlabel(f"iteration (rewarded from {args.before + 1} on, lambda = {args.weight:g})")
+    right.set_xlabel(f"iterations that found any (rewarded from {args.before + 1} on, lambda = {args.weight:g})")
     right.set_ylabel("median and quartiles")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

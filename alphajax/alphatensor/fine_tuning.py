@@ -98,7 +98,8 @@ def tailored(
     moves: int,
     *,
     learning_rate: float = 1e-3,
-    demonstration_share: float = 0.25,
+    demonstration_share: float = 0.5,
+    warm_up: int = 0,
     basis: int | None = 0,
 ) -> TailoredAgent:
     """The agent of a run, to be trained on for latency: one basis, its own games, `moves` moves.
@@ -109,6 +110,7 @@ def tailored(
       learning_rate: of the training from here on.
       demonstration_share: of each batch; what remains are played positions. Demonstrations carry
         no benchmark; they keep the policy from forgetting.
+      warm_up: learner steps before the first game, all of them on demonstrations.
       basis: seed of the basis in which all games are played; None for the canonical one.
     """
     fields = {name: getattr(system, name) for name in ("game", "network", "search", "uniform")}
@@ -117,7 +119,9 @@ def tailored(
         demonstration_share=demonstration_share,
         pool=max(system.mix.pool, system.training.games),
     )  # fmt: skip
-    training = replace(system.training, learning_rate=learning_rate, warmup_steps=0, learn=True)
+    training = replace(
+        system.training, learning_rate=learning_rate, warmup_steps=warm_up, learn=True
+    )
     return TailoredAgent(**fields, mix=mix, training=training, moves=moves, basis=basis or 0)
 
 

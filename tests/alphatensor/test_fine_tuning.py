@@ -24,7 +24,7 @@ SYSTEM = AlphaTensor(
         token_entries=1, value_width=8, value_layers=1,
     ),
     search=SearchConfig(simulations=4, candidates=3),
-    training=TrainingConfig(learner_steps=2, batch=8, games=8, capacity=32),
+    training=TrainingConfig(learner_steps=2, batch=8, games=8, capacity=64),
     mix=MixConfig(pool=4),
 )  # fmt: skip
 TUNED = tailored(SYSTEM, 2)
