@@ -27,16 +27,21 @@ class Preset:
     settings: tuple[tuple[str, Any], ...] = ()
 
 
+# Longer programs: more to learn from each game, and cheaper moves.
+LONG = (("training.learner_steps", 64), ("search.simulations", 16))
+
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
-    "sort4": Preset("sort4", goal=28, settings=(("search.simulations", 16),)),
-    "sort5": Preset("sort5", goal=42),
+    "sort4": Preset("sort4", goal=28, settings=LONG),
+    "sort5": Preset("sort5", goal=42, settings=LONG),
     "swap-move": Preset("swap-move", goal=13),
-    "copy-move": Preset("copy-move", goal=19),
-    "varsort3": Preset("varsort3", goal=21),
-    "varsort4": Preset("varsort4", goal=37),
-    "varsort5": Preset("varsort5", goal=63),
+    "copy-move": Preset(
+        "copy-move", goal=19, settings=(("training.learner_steps", 64), ("game.length_limit", 30))
+    ),
+    "varsort3": Preset("varsort3", goal=21, settings=LONG),
+    "varsort4": Preset("varsort4", goal=37, settings=LONG),
+    "varsort5": Preset("varsort5", goal=63, settings=LONG),
     "paper": Preset("varsort3", network="paper"),
 }
 
@@ -94,9 +99,11 @@ def make(
     network = network or chosen.network
     if network not in NETWORKS:
         raise ValueError(f"network: received {network!r}; expected one of {', '.join(NETWORKS)}")
+    # A preset's settings suit its own task, at a laptop's scale.
+    fit = chosen.settings if task is None and network != "paper" else ()
     task = task or tasks.parse(chosen.task)
     system = (_paper if network == "paper" else _laptop)(task, network, plain)
-    for name, value in chosen.settings:
+    for name, value in fit:
         system = override(system, name, value)
     training = replace(system.training, learn=not (untrained or uniform))
     system = replace(system, training=training, uniform=uniform)
