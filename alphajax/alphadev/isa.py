@@ -104,7 +104,7 @@ class Program:
         a jump without a label *behind* it.
     """
 
-    instructions: tuple[tuple[int, int, int], ...]
+    instructions: tuple[tuple[int, int, int], ...] | Any
     registers: int
     memory: int
 

@@ -19,6 +19,7 @@ meets its label, while other tests go on.
 Everything is pure and unbatched; callers `vmap`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,11 +52,12 @@ class Layout:
     """What the planes mean; static, so it is no leaf of a state.
 
     `tests` are P, of which the last word may have fewer than it has bits; `values` are the V values
-    that any test may hold, ascending.
+    that any test may hold, ascending, and `constants` those that CMP_CONSTANT may name.
     """
 
     tests: int
     values: tuple[int, ...]
+    constants: tuple[int, ...] = ()
 
 
 class MachineState(NamedTuple):
@@ -74,50 +76,60 @@ class MachineState(NamedTuple):
     layout: Layout
 
 
-# What an op does, as bits.  Of a conditional op, the first three say on which flags it acts.
-_ON_LESS, _ON_EQUAL, _ON_GREATER, _ALWAYS, _CONDITIONAL = (1 << i for i in range(5))
-_MOVES, _JUMPS, _COMPARES, _COMPARES_CONSTANT, _ARRIVES = (1 << i for i in range(5, 10))
+# On which flags an op acts, as bits; _ALWAYS needs no flag, and _CONDITIONAL needs one.
+_ON_LESS, _ON_EQUAL, _ON_GREATER, _ALWAYS, _CONDITIONAL = range(5)
 
 
-def _effects() -> np.ndarray:
+def _acting(ops, unconditional: Op) -> np.ndarray:
+    """int32 bits for each op; 0 for one that is not among these."""
     table = np.zeros(len(Op), np.int32)
     bits = {LESS: _ON_LESS, EQUAL: _ON_EQUAL, GREATER: _ON_GREATER}
-    for op, acts in CONDITION.items():
-        table[op] = sum(bits[flag] for flag in acts) | _CONDITIONAL
-    table[[Op.MOV, Op.JMP]] = _ALWAYS
-    table[[Op.MOV, *CONDITIONAL_MOVES]] |= _MOVES
-    table[list(JUMPS)] |= _JUMPS
-    table[Op.CMP] = _COMPARES
-    table[Op.CMP_CONSTANT] = _COMPARES | _COMPARES_CONSTANT
-    table[Op.LABEL] = _ARRIVES
+    for op in ops:
+        table[op] = sum(1 << bits[flag] for flag in CONDITION[op]) | 1 << _CONDITIONAL
+    table[unconditional] = 1 << _ALWAYS
     return table
 
 
-_EFFECTS = _effects()
+_MOVES = _acting(CONDITIONAL_MOVES, Op.MOV)
+_JUMPS = _acting(JUMPS[1:], Op.JMP)
 
 
 def _word(bit) -> Array:
-    """A word of ones where true."""
+    """A word of ones where true (or 1)."""
     return jnp.uint32(0) - bit.astype(jnp.uint32)
 
 
-def start(values: np.ndarray, labels: int = 0) -> MachineState:
+def _outcomes(table: np.ndarray, op, flag) -> tuple[Array, Array]:
+    """Tests in which op acts, and in which one cannot know whether it does."""
+    bits = jnp.asarray(table)[op]
+    on_less, on_equal, on_greater, always, conditional = (
+        _word((bits >> bit) & 1) for bit in range(_CONDITIONAL + 1)
+    )
+    less, equal, greater = flag
+    acts = (on_less & less) | (on_equal & equal) | (on_greater & greater) | always
+    return acts, conditional & ~(less | equal | greater)
+
+
+def start(
+    values: np.ndarray, labels: int = 0, constants: Sequence[int] = ()
+) -> MachineState:
     """Every test before its first instruction.
 
     Args:
       values: what each location holds: int8 `[P, locations]`, UNKNOWN where a register is not
         initialised (`tasks.Task.initial`).  On the host: the planes are made for these values.
       labels: labels 0 to labels - 1 may be jumped to.  Jumps to others do nothing.
+      constants: those that CMP_CONSTANT may name.  After a compare with another, the flag is unknown.
     """
     values = np.asarray(values)
-    alphabet = np.setdiff1d(values, [UNKNOWN])
+    alphabet = np.setdiff1d([*values.flat, *constants], [UNKNOWN])
     held = pack(values.T[:, None, :] == alphabet[None, :, None])
     words = held.shape[-1]
     return MachineState(
         jnp.asarray(held),
         jnp.zeros((3, words), jnp.uint32),
         jnp.zeros((labels + 1 if labels else 0, words), jnp.uint32),
-        Layout(len(values), tuple(alphabet.tolist())),
+        Layout(len(values), tuple(alphabet.tolist()), tuple(sorted(constants))),
     )
 
 
@@ -125,51 +137,36 @@ def step(state: MachineState, instruction: Instruction) -> MachineState:
     """The state after one instruction."""
     held, flag, skip, layout = state
     op, a, b = (jnp.asarray(field, jnp.int8) for field in instruction)
-    effects = jnp.asarray(_EFFECTS)[op]
     source, target = held[a], held[b]  # for a label or a constant, anything: it is not used
+    acting = running(state) if skip.shape[0] else ~jnp.zeros_like(flag[0])
 
-    def does(effect):
-        return _word((effects & effect) != 0)
+    moves, doubtful = (tests & acting for tests in _outcomes(_MOVES, op, flag))
+    moved = (source | ~(moves | doubtful)[None]) & (target | moves[None])
 
-    less, equal, greater = flag
-    acts = does(_ALWAYS) | (does(_ON_LESS) & less)
-    acts |= (does(_ON_EQUAL) & equal) | (does(_ON_GREATER) & greater)
-    doubtful = does(_CONDITIONAL) & ~(less | equal | greater)
-    if skip.shape[0]:
-        acting = running(state)
-        acts, doubtful = acts & acting, doubtful & acting
-
-    taken, kept = does(_MOVES) & (acts | doubtful), ~(does(_MOVES) & acts)
-    held = held.at[b].set((source | ~taken[None]) & (target | ~kept[None]))
-
-    compared = does(_COMPARES) & (acting if skip.shape[0] else ~jnp.uint32(0))
-    sign = _sign(source, target, b, effects & _COMPARES_CONSTANT, layout.values)
-    flag = (flag & ~compared) | (sign & compared)
+    other, compared, known = target, (op == Op.CMP) | (op == Op.CMP_CONSTANT), op == Op.CMP
+    if layout.constants:
+        constant = _word(np.array(layout.values, np.int8) == b)[:, None]
+        other, known = jnp.where(op == Op.CMP_CONSTANT, constant, target), compared
+    compared, known = _word(compared) & acting, _word(known) & acting
+    after = (flag & ~compared[None]) | (_sign(source, other) & known[None])
 
     if skip.shape[0]:
         label = _word(np.arange(skip.shape[0], dtype=np.int8) == a)[:, None]
-        lost = jnp.zeros_like(skip).at[-1].set(doubtful)
-        jumped = does(_JUMPS) & ((label & acts[None]) | lost)
-        skip = (skip | jumped) & ~(does(_ARRIVES) & label)
-    return MachineState(held, flag, skip, layout)
+        jumps, lost = (tests & acting for tests in _outcomes(_JUMPS, op, flag))
+        arrived = label & _word(op == Op.LABEL)
+        skip = ((skip | (label & jumps[None])) & ~arrived).at[-1].set(skip[-1] | lost)
+    return MachineState(held.at[b].set(moved), after, skip, layout)
 
 
-def _sign(source, target, constant, with_constant, values) -> UInt32[Array, "3 W"]:
-    """Tests in which source is less than, equal to, greater than the target, or the constant."""
-    less = equal = greater = below_source = below_target = jnp.zeros_like(source[0])
-    for x, y, value in zip(source, target, values, strict=True):
-        # A constant is compared with each value itself, and then the target is out of it.
-        y = y & ~_word(with_constant != 0)
-        less |= below_source & y
-        greater |= below_target & x
+def _sign(source, target) -> UInt32[Array, "3 W"]:
+    """Tests in which the source is less than, equal to, greater than the target."""
+    equal = greater = below = known = jnp.zeros_like(source[0])  # below: the target is a lower value
+    for x, y in zip(source, target, strict=True):
+        greater |= x & below
         equal |= x & y
-        below_source |= x
-        below_target |= y
-        constantly = with_constant != 0
-        less |= x & _word(constantly & (value < constant))
-        equal |= x & _word(constantly & (value == constant))
-        greater |= x & _word(constantly & (value > constant))
-    return jnp.stack([less, equal, greater])
+        below |= y
+        known |= x
+    return jnp.stack([known & below & ~(equal | greater), equal, greater])
 
 
 def run(state: MachineState, instructions: Instruction) -> MachineState:
@@ -178,9 +175,11 @@ def run(state: MachineState, instructions: Instruction) -> MachineState:
 
 
 def execute(program: Program, values: np.ndarray) -> MachineState:
-    """The state after a program on tests `[P, locations]`, with as many labels as it names."""
+    """The state after a program on tests `[P, locations]`, with all labels and constants it names."""
     labels = [a for op, a, _ in program.instructions if op == Op.LABEL]
-    return run(start(values, max(labels, default=-1) + 1), program.fields)
+    constants = {b for op, _, b in program.instructions if op == Op.CMP_CONSTANT}
+    begin = start(values, max(labels, default=-1) + 1, tuple(constants))
+    return run(begin, program.fields)
 
 
 def running(state: MachineState) -> UInt32[Array, "*B W"]:

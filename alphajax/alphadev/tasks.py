@@ -77,6 +77,13 @@ class Task:
                 " at most 100 together"
             )
 
+        strange = set(self.constants) - set(np.unique(self.inputs).tolist())
+        if strange:
+            raise TaskError(
+                f"task {self.name!r}: constants {sorted(strange)} that no input is; expected values of"
+                " the inputs"
+            )
+
     def _array(self, data: bytes) -> np.ndarray:
         return np.frombuffer(data, np.int8).reshape(self.tests, self.memory)
 
