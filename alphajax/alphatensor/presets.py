@@ -59,7 +59,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     ),
     # The paper's network at four widths.
     "tiny": dict(
-        width=32, blocks=1, heads=2, head_width=16, widening=2, policy_width=32, policy_layers=1,
+        width=32, blocks=1, heads=2, head_width=16, widening=1, policy_width=32, policy_layers=1,
         policy_heads=2, policy_head_width=16, policy_widening=2, value_width=64, value_layers=1,
     ),
     "small": dict(
