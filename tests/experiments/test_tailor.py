@@ -80,6 +80,7 @@ def test_a_run_leaves_a_histogram_and_the_fastest_scheme(script, ratios, tmp_pat
     def run(iterations, resume):
         args = script.Args(
             Path("start"), out=tmp_path / "run", before=1, iterations=iterations, resume=resume, devices=2,
+            minutes=1e6,
         )  # fmt: skip
         folder = runs.RunFolder(args.out, {"test": 1}, resume=resume)
         book = script.Book(folder.path / "latencies.json", Latencies(Bench()), 1.0, 1, 5)
