@@ -111,8 +111,9 @@ class Rules:
 
     @cached_property
     def values(self) -> np.ndarray:
-        """The values that inputs have, ascending, as the machine's planes do: int8 `[V]`."""
-        return np.unique(self.task.inputs)
+        """The values that inputs and constants have, as the machine's planes: ascending int8 `[V]`."""
+        constants = np.array(self.task.constants, np.int8)
+        return np.union1d(self.task.inputs, constants)
 
     @cached_property
     def actions(self) -> np.ndarray:
