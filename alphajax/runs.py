@@ -396,8 +396,8 @@ def draw_curves(
         for key in keys:
             points = [(line["seconds"], line[key]) for line in lines if key in line]
             if points:
-                times, values = zip(*points, strict=True)
-                values = np.asarray(values)
+                times = [seconds for seconds, _ in points]
+                values = np.asarray([value for _, value in points])
                 whole = values.dtype.kind in "iu"
                 values = np.where(values < (missing or {}).get(key, np.inf), values, np.nan)
                 label = key.split("/")[-1].replace("_", " ")

@@ -167,7 +167,7 @@ def _mix(masks, vectors: np.ndarray, add):
     """
     weights = np.count_nonzero(vectors, axis=1)
     where: dict[tuple[int, ...], int] = {}
-    levels = []
+    levels: list[tuple[Array, ...]] = []
     for weight in range(1, weights.max() + 1):
         level = vectors[weights == weight]
         last = np.array([np.flatnonzero(v)[-1] for v in level])
