@@ -213,7 +213,7 @@ def _lanes(
     # The colours span what the outputs span: means over all tests lie closer together than ranks.
     items = np.where(task.roles == ITEM, task.wanted, np.nan).astype(np.float32)
     means = [np.nanmean(column) for column in items.T if not np.isnan(column).all()]
-    low, high = (min(means), max(means)) if means else (0.0, 1.0)
+    low, high = (float(min(means)), float(max(means))) if means else (0.0, 1.0)
     rows = len(program.instructions)
     for location, x in layout.column.items():
         cell = location - program.registers
@@ -262,7 +262,8 @@ def _spans(program: Program, location: int) -> list[tuple[float, float, float]]:
             if start < i <= end and (location in reads(triple) or (memory and triple[0] in JUMPS))
         ]  # fmt: skip
         kept = end == edges[-1] and memory
-        spans.append((start, end if kept else max(uses, default=start), end))
+        last = end if kept else max(uses, default=start)
+        spans.append((float(start), float(last), float(end)))
     return spans
 
 

@@ -105,15 +105,14 @@ def listing(
     sigil = "" if intel else "%"
     pointer = pointer if pointer.startswith("%") else sigil + pointer
 
-    def place(location: int) -> str:
-        if location < program.registers:
-            return sigil + register_name(names[location], width)
-        offset = (location - program.registers) * size
+    places = [sigil + register_name(x, width) for x in names[: program.registers]]
+    places += [""] * (program.registers - len(places))  # not used
+    for offset in range(0, size * program.memory, size):
         if intel:
             word = {16: "WORD", 32: "DWORD", 64: "QWORD"}[width]
-            return f"{word} PTR [{pointer}{f'+{offset}' if offset else ''}]"
-        return f"{offset or ''}({pointer})"
-
+            places.append(f"{word} PTR [{pointer}{f'+{offset}' if offset else ''}]")
+        else:
+            places.append(f"{offset or ''}({pointer})")
     lines = []
     for op, a, b in program.instructions:
         mnemonic = Op(op).name.lower()
@@ -122,14 +121,14 @@ def listing(
         elif op in JUMPS:
             lines.append(f"{mnemonic} {label(a) if label else f'{a}f'}")
         elif op == Op.CMP_CONSTANT and intel:
-            lines.append(f"cmp {place(a)}, {b}")
+            lines.append(f"cmp {places[a]}, {b}")
         elif op == Op.CMP_CONSTANT:
             suffix = _SUFFIX[width] if a >= program.registers else ""
-            lines.append(f"cmp{suffix} ${b}, {place(a)}")
+            lines.append(f"cmp{suffix} ${b}, {places[a]}")
         elif intel == (op in COMPARES):  # a compare in Intel's order is the machine's own
-            lines.append(f"{mnemonic} {place(a)}, {place(b)}")
+            lines.append(f"{mnemonic} {places[a]}, {places[b]}")
         else:
-            lines.append(f"{mnemonic} {place(b)}, {place(a)}")
+            lines.append(f"{mnemonic} {places[b]}, {places[a]}")
     return lines
 
 

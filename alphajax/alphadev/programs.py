@@ -56,18 +56,24 @@ def fit(program: Program, registers: int, memory: int) -> Program:
       ProgramError: the program uses a register or a cell that this machine does not have.
     """
 
-    def moved(location: int) -> int:
-        if location < program.registers:
-            place, limit, what = location, registers, "register"
-        else:
-            place, limit, what = location - program.registers, memory, "memory cell"
-        if place >= limit:
-            raise ProgramError(f"the program uses {what} {place}; expected at most {limit - 1}")
-        return place if what == "register" else registers + place
-
-    return Program(
-        tuple(_renamed(triple, moved) for triple in program.instructions), registers, memory
+    triples = tuple(
+        _renamed(triple, lambda x: _moved(program, x, registers, memory))
+        for triple in program.instructions
     )
+    return Program(triples, registers, memory)
+
+
+def _moved(program: Program, location: int, registers: int, memory: int) -> int:
+    if location < program.registers:
+        if location >= registers:
+            raise ProgramError(
+                f"the program uses register {location}; expected at most {registers - 1}"
+            )
+        return location
+    cell = location - program.registers
+    if cell >= memory:
+        raise ProgramError(f"the program uses memory cell {cell}; expected at most {memory - 1}")
+    return registers + cell
 
 
 def count(program: Program) -> dict[str, int]:
@@ -89,45 +95,44 @@ def normalise(program: Program) -> Program:
     Instructions may change places where neither uses what the other writes (the flag is written by
     compares and read by conditional instructions); jumps and labels stay where they are, and nothing
     crosses them.  Of the instructions that may come next, the one that is smallest with its registers
-    renamed does; registers and labels are numbered in the order of their first use.
+    renamed does; registers are numbered in the order of their first use, labels from the top.
 
     Programs with the same normal form do the same.  The converse holds but for ties between
     instructions that look alike until a later one tells their registers apart.
     """
     names: dict[int, int] = {}
-    labels: dict[int, int] = {}
+    defined = [a for op, a, _ in program.instructions if op == Op.LABEL]
+    labels = {a: number for number, a in enumerate(defined)}
     result: list[Triple] = []
-
-    def register(location: int) -> int:
-        if location >= program.registers:
-            return location
-        return names.setdefault(location, len(names))
-
-    def key(item: tuple[int, Triple]) -> tuple:
-        index, triple = item
-        fresh = dict(names)
-        seen = tuple(
-            x if x >= program.registers else fresh.setdefault(x, len(fresh))
-            for x in touched(triple)
-        )
-        return (triple[0], seen, triple[2], index)
-
     for block in _blocks(program.instructions):
         if block[0][0] in BRANCHING:
             op, label, _ = block[0]
-            result.append((op, labels.setdefault(label, len(labels)), 0))
+            result.append((op, labels[label], 0))
             continue
-        waiting = list(enumerate(block))
-        before = {
-            i: {j for j in range(i) if _ordered(block[j], block[i])} for i in range(len(block))
-        }
+        uses, changes = [_uses(t) for t in block], [_changes(t) for t in block]
+        before = [
+            {j for j in range(i) if changes[j] & (uses[i] | changes[i]) or uses[j] & changes[i]}
+            for i in range(len(block))
+        ]
+        waiting = set(range(len(block)))
         while waiting:
-            left = {i for i, _ in waiting}
-            ready = [item for item in waiting if not before[item[0]] & left]
-            chosen = min(ready, key=key)
+            ready = [i for i in waiting if not before[i] & waiting]
+            chosen = min(ready, key=lambda i: (_look(block[i], names, program.registers), i))
             waiting.remove(chosen)
-            result.append(_renamed(chosen[1], register))
+            result.append(
+                _renamed(
+                    block[chosen],
+                    lambda x: x if x >= program.registers else names.setdefault(x, len(names)),
+                )
+            )
     return Program(tuple(result), program.registers, program.memory)
+
+
+def _look(triple: Triple, names: dict[int, int], registers: int) -> tuple:
+    """An instruction with its registers renamed; new ones get the next numbers, for now."""
+    fresh = dict(names)
+    seen = tuple(x if x >= registers else fresh.setdefault(x, len(fresh)) for x in touched(triple))
+    return triple[0], seen, triple[2] if triple[0] == Op.CMP_CONSTANT else 0
 
 
 def _renamed(triple: Triple, rename) -> Triple:
@@ -148,17 +153,15 @@ def _blocks(triples: Iterable[Triple]) -> list[list[Triple]]:
     return blocks
 
 
-def _ordered(first: Triple, second: Triple) -> bool:
-    """Whether the two must stay in this order."""
-    flag = -1  # the flag, as one more location
+_FLAG = -1  # the flag, as one more location
 
-    def uses(triple):
-        return {*reads(triple), *((flag,) if triple[0] in CONDITION else ())}
 
-    def changes(triple):
-        return {*writes(triple), *((flag,) if triple[0] in COMPARES else ())}
+def _uses(triple: Triple) -> set[int]:
+    return {*reads(triple), _FLAG} if triple[0] in CONDITION else set(reads(triple))
 
-    return bool(changes(first) & (uses(second) | changes(second)) or uses(first) & changes(second))
+
+def _changes(triple: Triple) -> set[int]:
+    return {_FLAG} if triple[0] in COMPARES else set(writes(triple))
 
 
 def targets(program: Program) -> dict[int, int]:

@@ -131,7 +131,7 @@ def prove(program: Program, task: Task, budget: int = 1 << 25) -> Proof:
             worlds += len(end.test)
             bad = np.flatnonzero(machine.wrong(end))
             wrong[end.test[bad]] = True
-            failures += [machine.failure(end, i) for i in bad[: _SHOWN - len(failures)]]
+            failures += [machine.failure(end, int(i)) for i in bad[: _SHOWN - len(failures)]]
             # Splitting can make thousands of worlds of one test: one that fails is then enough.
             if worlds > budget or (failures and worlds > 4 * _PIECE + tests):
                 complete = False
@@ -284,13 +284,10 @@ class _Machine(NamedTuple):
         return worlds
 
     def _compare(self, worlds: _Worlds, a: int, b: int, constant: bool) -> _Worlds:
-        def operands(worlds):
+        while True:  # twice, if both are unknown
             x = worlds.values[a]
             y = np.full_like(x, _number(b)) if constant else worlds.values[b]
-            return x, y, worlds.skipping == _RUNNING
-
-        while True:  # twice, if both are unknown
-            x, y, running = operands(worlds)
+            running = worlds.skipping == _RUNNING
             number = _is_number(x) | _is_number(y)
             unplaced = running & (x != y) & ~number & (np.maximum(x, y) >= _UNKNOWN)
             if not unplaced.any():
@@ -361,20 +358,14 @@ class _Machine(NamedTuple):
         # What was never compared is told apart by being larger than all else.
         above = max([0, *ranks.values(), *self.task.inputs[worlds.test[0]].tolist()]) + 1
 
-        def number(code: int) -> int:
-            if code >= _UNKNOWN:
-                return above + code - _UNKNOWN
-            return code - _number(0) if _is_number(code) else ranks.get(code, code // _GAP)
-
-        def now(code: int) -> int:  # an unknown, where it was placed
-            u = code - _UNKNOWN
-            return number(int(unknowns[u]) if 0 <= u < len(unknowns) else code)
-
-        starts = dict(zip(self.places, (number(int(x)) for x in unknowns), strict=True))
+        # An input that was unknown is shown where it was placed.
+        start = [unknowns[x - _UNKNOWN] if x >= _UNKNOWN else x for x in inputs]
+        shown = [_shown(codes, ranks, above) for codes in (start, got, wanted, unknowns)]
+        registers = dict(zip(self.places, shown[3], strict=True))
         fault = worlds.skipping[0] == _FAULT
         matters = self.task.matters[worlds.test[0]]
-        outputs = tuple(None if fault else number(int(x)) for x in got)
-        goal = tuple(number(int(x)) if m else None for x, m in zip(wanted, matters, strict=True))
+        outputs = tuple(None if fault else x for x in shown[1])
+        goal = tuple(x if m else None for x, m in zip(shown[2], matters, strict=True))
         bad = [c for c, m in enumerate(matters) if m and got[c] != wanted[c]]
         if fault:
             reason = "a conditional jump before the first compare: the flag could be anything"
@@ -386,8 +377,8 @@ class _Machine(NamedTuple):
                 name = name_of(place, self.registers)
                 reason += f"; it holds what {name} happened to hold at the start"
         return Failure(
-            tuple(now(int(x)) for x in inputs),
-            tuple(starts.get(register, 0) for register in range(self.registers)),
+            tuple(shown[0]),
+            tuple(registers.get(register, 0) for register in range(self.registers)),
             "any" if worlds.flag[0] < 0 else _FLAGS[int(worlds.flag[0])],
             outputs, goal, reason,
         )  # fmt: skip
@@ -403,6 +394,16 @@ def _holds(op: int, worlds: _Worlds) -> np.ndarray:
     return {
         "L": less, "LE": less | equal, "G": ~(less | equal), "GE": ~less, "E": equal, "NE": ~equal,
     }[name]  # fmt: skip
+
+
+def _shown(codes, ranks: dict[int, int], above: int) -> list[int]:
+    """Codes as numbers: items by their ranks, unknowns that lie nowhere from `above` on."""
+    return [
+        above + x - _UNKNOWN if x >= _UNKNOWN
+        else x - _number(0) if _is_number(x)
+        else ranks.get(x, x // _GAP)
+        for x in map(int, codes)
+    ]  # fmt: skip
 
 
 def _number(k):

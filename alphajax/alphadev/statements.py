@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from alphajax.alphadev.isa import BRANCHING, CONDITIONAL_MOVES, JUMPS, Op, Program, ProgramError
-from alphajax.alphadev.printing import family
+from alphajax.alphadev.printing import SAVED, family
 
 _SUFFIX = {"b": 8, "w": 16, "l": 32, "q": 64}
 _SIZE = {"BYTE": 8, "WORD": 16, "DWORD": 32, "QWORD": 64}
@@ -184,7 +184,8 @@ class Reader:
         if self.popped:
             raise AssemblyError(f"line {line}: {text!r} behind pop; expected pops only before ret")
         op, suffix = self._opcode(mnemonic, intel, line)
-        operands = [part.strip() for part in rest.split(",")] if rest.strip() else []
+        parts = re.split(r",(?![^(\[]*[)\]])", rest) if rest.strip() else []
+        operands = [part.strip() for part in parts]
         if op in JUMPS:
             self._jump(op, operands, line)
             return
@@ -208,7 +209,7 @@ class Reader:
         register = _register(name.removeprefix("%"), line)
         if pop:
             self.popped.append(register.name)
-        elif self.triples:
+        elif any(op != Op.LABEL for op, _, _ in self.triples):
             raise AssemblyError(
                 f"line {line}: push after the first instruction; expected it before"
             )
@@ -216,8 +217,10 @@ class Reader:
             self.pushed.append(register.name)
 
     def _jump(self, op: Op, operands: list[str], line: int) -> None:
-        if len(operands) != 1 or not re.fullmatch(r"[.\w$]+", operands[0]):
-            raise AssemblyError(f"line {line}: a jump to {operands}; expected one label")
+        if len(operands) != 1 or not re.fullmatch(r"\d+[fbFB]|[A-Za-z_.$][.\w$]*", operands[0]):
+            raise AssemblyError(
+                f"line {line}: a jump to {', '.join(operands)!r}; expected one label, such as 1f"
+            )
         name = operands[0]
         if re.fullmatch(r"\d+[fbFB]", name):
             name, direction = name[:-1], name[-1].lower()
@@ -237,8 +240,8 @@ class Reader:
                 raise AssemblyError(
                     f"line {line}: a constant in {text!r}; expected constants in cmp only"
                 )
-            if not -128 <= source.value < 128:
-                raise AssemblyError(f"line {line}: constant {source.value}; expected -128 to 127")
+            if not -128 < source.value < 128:
+                raise AssemblyError(f"line {line}: constant {source.value}; expected -127 to 127")
         if isinstance(target, _Constant):
             raise AssemblyError(
                 f"line {line}: a constant as the second operand of {text!r} (as AT&T counts them);"
@@ -261,13 +264,11 @@ class Reader:
                     f"line {line}: {width} bits in {text!r}; expected {self.width} as before"
                 )
             self.width = width
-        places = [self._place(x, line) for x in (source, target)]
-        if op == Op.CMP and isinstance(source, _Constant):
-            self._add(Op.CMP_CONSTANT, places[1], source.value, line)
-        elif op == Op.CMP:  # AT&T writes the operands of a compare the other way round
-            self._add(op, places[1], places[0], line)
-        else:
-            self._add(op, places[0], places[1], line)
+        if op == Op.CMP:  # AT&T writes the operands of a compare the other way round
+            op = Op.CMP_CONSTANT if isinstance(source, _Constant) else op
+            source, target = target, source
+        first = self._place(source, line)
+        self._add(op, first, self._place(target, line), line)
 
     def _place(self, operand: _Operand, line: int):
         if isinstance(operand, _Register):
@@ -290,7 +291,7 @@ class Reader:
         self.triples.append((op, a, b))
         self.lines.append(line)
 
-    def routine(self, task: str | None, notes: tuple[str, ...] = ()) -> Routine:
+    def routine(self, task: str | None) -> Routine:
         """What was gathered, as a program."""
         for name, jumps in self.waiting.items():
             line = self.lines[jumps[0]]
@@ -316,18 +317,19 @@ class Reader:
         numbers = {a: i for i, a in enumerate(a for op, a, _ in kept if op == Op.LABEL)}
         size, registers = width // 8, max(len(self.registers), 1)
 
-        def location(place):
-            return registers + place[1] // size if isinstance(place, tuple) else place
-
-        def fields(op, a, b):
-            return (numbers[a], 0) if op in BRANCHING else (location(a), location(b))
-
         offsets = [p[1] for t in kept for p in t[1:] if isinstance(p, tuple)]
-        triples = tuple((int(t[0]), *fields(*t)) for t in kept)
+        triples = tuple(
+            (int(op), numbers[a], 0) if op in BRANCHING
+            else (int(op), *(registers + x[1] // size if isinstance(x, tuple) else x for x in (a, b)))
+            for op, a, b in kept
+        )  # fmt: skip
         program = Program(triples, registers, max(offsets, default=-size) // size + 1)
+        lost = [x for x in self.registers if x in SAVED and x not in self.pushed]
+        notes = (f"does not give back what it should: {', '.join(lost)}",) if lost else ()
         return Routine(
-            self.name, program, tuple(self.registers), self.pointer or "edi", width, task, notes
-        )
+            self.name, program, tuple(self.registers), self.pointer or "edi", width, task,
+            notes if self.returned else (),
+        )  # fmt: skip
 
     def _check_offset(self, offset: int, size: int, line: int) -> None:
         if offset % size or not 0 <= offset < 100 * size:

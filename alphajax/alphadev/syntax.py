@@ -111,18 +111,14 @@ def _parse_assembly(text: str) -> dict[str, Routine]:
     reader: Reader | None = None
     last = 0
 
-    def finish() -> None:
-        nonlocal last
-        if reader is not None:
-            found[reader.name] = reader.routine(_task(text, last, reader.first_line))
-            last = reader.first_line
-
     for line, statement, is_intel in statements:
         label = statement[:-1] if statement.endswith(":") else None
         if label and not label.isdecimal() and label[0] != "." and label not in jumped:
             if label in found or (reader and reader.name == label):
                 raise AssemblyError(f"line {line}: routine {label!r} is there twice; expected once")
-            finish()
+            if reader is not None:
+                found[reader.name] = reader.routine(_task(text, last, reader.first_line))
+                last = reader.first_line
             reader = Reader(label, line)
         elif label and label[0] == "." and (reader is None or reader.returned):
             continue  # compilers mark the ends of functions
@@ -132,7 +128,8 @@ def _parse_assembly(text: str) -> dict[str, Routine]:
                 reader.label(label, line)
             else:
                 reader.statement(statement, line, is_intel)
-    finish()
+    if reader is not None:
+        found[reader.name] = reader.routine(_task(text, last, reader.first_line))
     return found
 
 
@@ -145,7 +142,9 @@ def _task(text: str, after: int, before: int) -> str | None:
 # --- C and C++ --------------------------------------------------------------------------------
 
 _ASM = re.compile(r"\b(?:asm|__asm__|__asm)\b\s*(?:(?:volatile|__volatile__|inline|goto)\b\s*)*\(")
-_FUNCTION = re.compile(r"([A-Za-z_]\w*)\s*\([^;{}()]*\)\s*(?:noexcept\s*)?\{")
+_FUNCTION = re.compile(
+    r"\b(?!(?:if|for|while|switch|catch)\b)([A-Za-z_]\w*)\s*\([^;{}()]*\)\s*(?:noexcept\s*)?\{"
+)
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 

@@ -1,0 +1,142 @@
+"""The command line: what it prints, and exit codes that a script can use."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alphajax.alphadev import native, syntax
+from alphajax.alphadev.isa import Program
+from alphajax.alphadev.printing import att, inline
+from alphajax.alphadev.references import sorting_network, variable_sort
+
+pytest.importorskip("tyro")
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "program.py"
+
+
+def loaded_script():
+    spec = importlib.util.spec_from_file_location("experiments_program", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+main = loaded_script().main
+
+
+@pytest.fixture(name="files")
+def _files(tmp_path):
+    three = sorting_network(3)
+    wrong = Program(three.instructions[:-1], three.registers, three.memory)
+    (tmp_path / "sort3.s").write_text(att(three, "f", task="sort3"))
+    (tmp_path / "wrong.s").write_text(att(wrong, "Sort3"))
+    (tmp_path / "nameless.s").write_text(att(three, "f"))
+    (tmp_path / "all.cc").write_text(
+        "".join(inline(sorting_network(n), f"Sort{n}Ours") for n in (3, 4))
+        + "".join(inline(variable_sort(k), f"VarSort{k}Ours") for k in (3, 4))
+    )
+    double = Program((*three.instructions, *three.instructions), 4, 3)
+    (tmp_path / "double.s").write_text(att(double, "sort3"))
+    (tmp_path / "bad.s").write_text("mov (%rdi), %eax\nadd %eax, %eax\n")
+    (tmp_path / "empty.s").write_text("# nothing\n")
+    (tmp_path / "binary.s").write_bytes(b"\x7fELF\xff\xfe\x00")
+    return tmp_path
+
+
+def run(files, *arguments):
+    return main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["prove", "sort3.s"], 0, "f: sort3, 18 instructions: right: all 13 orders"),
+        (["prove", "all.cc"], 0, "VarSort4Ours: varsort4, 63 instructions: right: all 92"),
+        (["prove", "all.cc", "--name", "Sort4Ours"], 0, "Sort4Ours: sort4, 28 instructions: right"),
+        (["prove", "wrong.s"], 1, "wrong on 7 of 13 orders of the inputs\n  (1, 2, 1) -> "),
+        (["prove", "sort3.s", "--task", "sort4"], 1, "wrong on"),
+        (["prove", "nameless.s"], 2, "what should 'f' do? Pass --task"),
+        (["prove", "nameless.s", "--task", "sort9"], 2, "expected 2 to 8"),
+        (["prove", "nameless.s", "--task", "tort3"], 2, "expected sort2 to sort8"),
+        (["prove", "bad.s"], 2, "bad.s: line 2: unknown instruction 'add'; expected mov, cmp"),
+        (["prove", "empty.s"], 2, "the program is empty; expected at least one instruction"),
+        (["prove", "binary.s"], 2, "not a text"),
+        (["prove", "none.s"], 2, "No such file"),
+        (["prove", "all.cc", "--name", "Sort9"], 2, "expected one of Sort3Ours, Sort4Ours"),
+        (["show", "sort3.s"], 0, "cmovg %ecx, %eax"),
+        (["show", "sort3.s", "--form", "intel"], 0, "mov eax, DWORD PTR [rdi]"),
+        (["show", "sort3.s", "--form", "inline"], 0, '"mov (%0), %%eax'),
+        (["show", "sort3.s", "--form", "picture"], 2, "--out"),
+        (["show", "all.cc", "--form", "picture", "--out", "p.png"], 2, "choose one with --name"),
+        (["count", "all.cc"], 0, "Sort3Ours: 18 instructions, 4 registers: 9 mov, 6 cmovg, 3 cmp"),
+        (["shorten", "wrong.s", "out.s"], 1, "wrong on 7 of 13"),
+        (["measure", "nameless.s"], 2, "Pass --task"),
+    ],
+)
+def test_exit_codes_and_words(files, capsys, arguments, code, says):
+    assert run(files, *arguments) == code
+    printed = capsys.readouterr()
+    assert says in printed.out + printed.err
+    assert "Traceback" not in printed.err
+
+
+def test_bad_options_exit_with_2(files):
+    for arguments in ([], ["prove"], ["show", "sort3.s", "--form", "sketch"], ["other"]):
+        with pytest.raises(SystemExit) as end:
+            run(files, *arguments)
+        assert end.value.code == 2
+
+
+def test_convert_round_trip(files):
+    assert run(files, "convert", "all.cc", "a.s", "--to", "intel") == 0
+    assert run(files, "convert", "a.s", "b.s", "--width", "64") == 0
+    assert run(files, "convert", "b.s", "c.c", "--to", "inline", "--width", "32") == 0
+    first, last = (syntax.parse((files / x).read_text()) for x in ("all.cc", "c.c"))
+    assert [r.program for r in first.values()] == [r.program for r in last.values()]
+    assert [r.task for r in last.values()] == ["sort3", "sort4", "varsort3", "varsort4"]
+    assert run(files, "convert", "sort3.s", "d.s", "--normal") == 0
+    assert run(files, "prove", "d.s") == 0
+
+
+def test_shorten(files, capsys):
+    assert run(files, "shorten", "double.s", "short.s") == 0
+    assert "of 36 instructions are needed" in capsys.readouterr().out
+    assert run(files, "prove", "short.s") == 0
+
+
+def test_picture(files):
+    pytest.importorskip("matplotlib")
+    out = str(files / "p.png")
+    assert run(files, "show", "sort3.s", "--form", "picture", "--out", out) == 0
+    assert (files / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(bool(native.unavailable()), reason=native.unavailable())
+def test_measure(files, capsys):
+    few = ["--measurements", "5", "--inputs", "50", "--runs", "100"]
+    assert run(files, "measure", "sort3.s", *few) == 0
+    printed = capsys.readouterr().out
+    assert "sort3: 5 measurements of 50" in printed and "insertion sort" in printed
+    assert run(files, "measure", "wrong.s", *few) == 1
+    assert "on this CPU wrong on" in capsys.readouterr().out
+
+
+def test_measure_without_a_compiler(files, capsys, monkeypatch):
+    from alphajax.alphadev import child
+
+    monkeypatch.setattr(child.shutil, "which", lambda name: None)
+    monkeypatch.setattr(child.platform, "machine", lambda: "x86_64")
+    assert run(files, "measure", "sort3.s") == 2
+    assert "no C compiler" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_script(files):
+    command = [sys.executable, str(SCRIPT), "prove", str(files / "wrong.s")]
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1 and "wrong on 7 of 13" in done.stdout
