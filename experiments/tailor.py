@@ -232,8 +232,6 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
         return state._replace(params=jax.tree.map(place, params, state.params))
 
     def between(state, progress):
-        if args.resume and not book.games and progress.iteration > 1:
-            book.reload(progress.iteration - 1)
         state, found = settle(system, state, book.rewards)
         if not found:
             book.games.append([])
@@ -243,6 +241,8 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
     with Display(f"tailoring to {runs.device_name()}") as display:
 
         def on_chunk(state, progress) -> bool:
+            if args.resume and not book.games:
+                book.reload(progress.iteration)
             last = book.ratios(book.games[-1:])
             display.update({
                 "time": duration(progress.seconds),

@@ -273,7 +273,9 @@ class AlphaDev:
         none = self.game.max_moves + 1
         length = jnp.concatenate([length[:1], jnp.where(again, none, length[1:])])
         order = jnp.argsort(length, stable=True)[:size]
-        return Memory(length[0], actions[0], Pool(actions[order], length[order], speed[order]))
+        # The first program of its length stays the best: a resumed run must name the same one.
+        best = jnp.where(length[0] < memory.length, actions[0], memory.actions)
+        return Memory(length[0], best, Pool(actions[order], length[order], speed[order]))
 
     def agree(self, memory: Memory):
         """Every device takes the shortest program that any of them has."""

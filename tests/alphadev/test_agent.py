@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax import games, replay, training
+from alphajax import games, replay, runs, training
 from alphajax.alphadev import presets, speeds, tasks
 from alphajax.alphadev.agent import AlphaDev, MixConfig, _join, _marks
 from alphajax.alphadev.game import AssemblyGame
@@ -238,7 +238,7 @@ def test_measured_speeds_are_kept_and_learned(monkeypatch):
     monkeypatch.setattr("alphajax.alphadev.child.unavailable", lambda: "")
     between = speeds.Speeds(system)
     monkeypatch.setattr(between, "measured", lambda new: dict.fromkeys(new, 0.25))
-    state = between(state, None)
+    state = between(state, runs.Progress())
     assert state.memory.pool.speed.tolist() == [0.25, *[0.0] * 7]
     actions, length = numbers(SORT2)[None], jnp.array([8], jnp.int32)
     memory = system._remember(state.memory, jnp.tile(actions, (2, 1)), jnp.tile(length, 2))
