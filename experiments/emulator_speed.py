@@ -10,7 +10,7 @@ a search has them: one instruction for each of B games, each game another one.
     in_tree   as in a search tree: each game picks one of its nodes, steps, and stores a new node
 
 On a CPU: one core, and its CPU time, so that what else the machine does costs less of the truth.
-Each figure is the median, and the best, of repeated calls.
+Each figure is the median, and the best, of samples of repeated calls.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Args:
     nodes: int = 32
     """nodes of a tree"""
     seconds: float = 0.3
-    """of repeated calls for each figure, and at least 3 calls"""
+    """of repeated calls for each figure, in at least 3 samples"""
     out: Path | None = None
     """also write the JSON here"""
 
@@ -88,16 +88,25 @@ def in_tree(machine, nodes: int):
 
 
 def rates(call, state, instructions, parents, count: int, seconds: float) -> dict[str, float]:
-    """Million instructions a second: the median of repeated calls, and the best."""
+    """Million instructions a second: the median of samples, and the best."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     call = jax.jit(call, donate_argnums=0).lower(state, instructions, parents).compile()
-    state = jax.block_until_ready(call(state, instructions, parents))
-    times: list[float] = []
-    begin = clock()
-    while len(times) < 3 or clock() - begin < seconds:
+
+    def sample(state, repeats):
         start = clock()
-        state = jax.block_until_ready(call(state, instructions, parents))
-        times.append(clock() - start)
+        for _ in range(repeats):
+            state = jax.block_until_ready(call(state, instructions, parents))
+        return state, clock() - start
+
+    # Samples of at least 20 ms: the CPU time of short ones is not exact where the machine is shared.
+    state, repeats, taken = sample(state, 1)[0], 1, 0.0
+    while taken < 0.02:
+        repeats *= 2
+        state, taken = sample(state, repeats)
+    times: list[float] = []
+    while len(times) < 3 or sum(times) * repeats < seconds:
+        state, taken = sample(state, repeats)
+        times.append(taken / repeats)
     median, best = statistics.median(times), min(times)
     return {"median": round(count / median / 1e6, 2), "best": round(count / best / 1e6, 2)}
 
