@@ -310,7 +310,7 @@ def _jump(axes, jump: int, label: int, x: float) -> None:
 def _legend(figure, height: float, width: float) -> None:
     axes = figure.add_axes((0.5 - 0.55 / width, 0.22 / height, 1.1 / width, 0.1 / height))
     axes.set_axis_off()
-    axes.imshow([[_colour(i / 99, 0, 1) for i in range(100)]], aspect="auto")
+    axes.imshow([[_colour(i / 99, 0.0, 1.0) for i in range(100)]], aspect="auto")
     for x, align, text in (
         (0.5 - 0.62 / width, "right", "small"),
         (0.5 + 0.62 / width, "left", "large"),
