@@ -31,8 +31,8 @@ import numpy as np
 import tyro
 
 BENCHES = {
-    # Blocks small enough that sums count beside products, on one core.
-    "cpu": dict(size=256, trials=31, chain=2, warm_ups=2),
+    # Twice nested, blocks of 64: small enough that sums count beside products, on one core.
+    "cpu": dict(size=256, levels=2, trials=101, chain=2, warm_ups=2),
     # The paper's method; blocks of 2048 for a 4 x 4 scheme.
     "gpu": dict(size=8192, trials=10, chain=20, warm_ups=10),
 }
@@ -45,7 +45,7 @@ class Args:
     run: tyro.conf.Positional[Path]
     """folder of a run of experiments/alphatensor.py; its network is where this one starts"""
     on: Literal["cpu", "gpu"] = "cpu"
-    """how much is measured: cpu is 256 x 256 on one core, gpu the paper's 8192 x 8192"""
+    """how much is measured: cpu is 256 x 256, nested twice, on one core, gpu the paper's 8192 x 8192"""
     size: int | None = None
     """side of the matrices, instead"""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -54,7 +54,7 @@ class Args:
     """lambda: moves that saving the whole time of jnp.matmul would be worth"""
     moves: int | None = None
     """rank that a scheme may have (default: the best of the run)"""
-    before: int = 4
+    before: int = 8
     """iterations at the start without reward, and at the end, that are compared (of those that found any)"""
     warm_up: int = 2000
     """learner steps before the first game: a run ends when it has found one scheme, and here it takes many"""
