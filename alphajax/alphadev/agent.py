@@ -166,7 +166,8 @@ class AlphaDev:
         chosen = jax.random.bernoulli(share_key, mix.random_share, (count,))
         moves = jax.random.randint(count_key, (count,), 0, mix.random_moves + 1)
         moves = jnp.where(chosen, moves, 0)
-        empty = jax.vmap(lambda _: game.empty(limit))(jnp.arange(count))
+        emphasis = jax.random.split(jax.random.fold_in(key, mix.random_moves + 1), count)
+        empty = jax.vmap(lambda key: game.emphasised(key, game.empty(limit)))(emphasis)
         prefix = jnp.full((count, game.max_moves), -1, jnp.int16)
         if not (mix.random_moves and mix.random_share):
             return jax.vmap(game.surveyed)(empty), prefix
@@ -320,22 +321,21 @@ class AlphaDev:
         """Positions of the best programs: the next instruction is the target, over all legal moves."""
         game, pool = self.game, memory.pool
         program_key, place_key = jax.random.split(key)
+        emphasis = jax.random.split(jax.random.fold_in(key, 2), count)
         filled = jnp.sum(pool.length <= game.max_moves)
         index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
         actions, length = pool.actions[index], pool.length[index]
         place = jax.random.randint(place_key, (count,), 0, length)
         limit = jnp.broadcast_to(jnp.maximum(self.limit(memory), length), (count,))
-        states = jax.vmap(game.replay)(actions, place, limit)
+        states = jax.vmap(game.replay)(emphasis, actions, place, limit)
         action = jnp.take_along_axis(actions, place[:, None], axis=1)[:, 0].astype(jnp.int32)
         hot = jax.nn.one_hot(jnp.maximum(action, 0), game.action_count)
         # Deleting instructions may have left one that the restrictions forbid.
         there = (filled > 0) & (jnp.sum(hot * states.legal, axis=1) > 0)
         weight = there.astype(jnp.float32)
-        end = jax.eval_shape(lambda s: s.placed, states)
-        whole = jnp.full(end.shape, int(game.task.items.sum()), end.dtype)
         done = states._replace(
-            placed=whole,
-            reached=whole,
+            placed=jnp.full_like(states.placed, int(game.task.items.sum())),
+            reached=game.whole(states),
             right=jnp.ones(count, bool),
             length=length.astype(states.length.dtype),
         )

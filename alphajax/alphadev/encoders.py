@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphadev.game import Observation
+from alphajax.alphadev.game import WEIGHT, Observation
 from alphajax.alphadev.isa import Op
 
 
@@ -132,6 +132,7 @@ def bookkeeping(obs: Observation, limit: int) -> Float[Array, "B F"]:
             obs.compared[:, None].astype(jnp.float32),
             left / limit,
             jnp.minimum(left, 4.0) / 4.0,
+            obs.weights.astype(jnp.float32) / WEIGHT,
         ],
         axis=-1,
     )

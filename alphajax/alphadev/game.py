@@ -46,6 +46,10 @@ class Rewards:
     """When everything is right."""
     length: float = 0.1
     """For each instruction below the task's length limit, when everything is right."""
+    emphasis: float = 0.0
+    """Beyond the paper: each game draws weights of its cells for "reached" (Dirichlet, with this
+    concentration), and the network sees them.  All right is worth the same to all games; but which
+    cells they reach for first differs, and so they do not all run into the same dead end.  0: alike."""
     speed: float = 0.0
     """Of the measured speed.  No step pays it: the host measures the best programs now and then
     (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
@@ -56,16 +60,25 @@ class Rewards:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
             )
-        for name in ("weight", "bonus", "length", "speed"):
+        for name in ("weight", "bonus", "length", "emphasis", "speed"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
+        if self.emphasis and self.potential != "reached":
+            raise ValueError(
+                f"emphasis: received {self.emphasis} with potential {self.potential!r}; expected 0, or"
+                ' potential "reached"'
+            )
 
     @classmethod
     def released(cls) -> "Rewards":
         """Of DeepMind's pseudocode: 2.0 x change of the fraction, 1.0 when right.  Its measured latency
         (weight 0.5) has the length in its place."""
         return cls(potential="fraction", weight=2.0, bonus=1.0, length=0.05)
+
+
+WEIGHT = 64
+"""What a cell weighs on average where weights are drawn: whole numbers keep states exact."""
 
 
 class State(NamedTuple):
@@ -86,6 +99,8 @@ class State(NamedTuple):
     legal: Bool[Array, "*#B A"]
     placed: Int[Array, "*#B"]
     reached: Int[Array, "*#B"]
+    weights: Int[Array, "*#B M"]
+    """Of each cell in `reached`: 1, or with `Rewards.emphasis` `WEIGHT` on average."""
     right: Bool[Array, "*#B"]
 
 
@@ -104,6 +119,8 @@ class Observation(NamedTuple):
     read: Bool[Array, "*#B M"]
     written: Bool[Array, "*#B M"]
     compared: Bool[Array, "*#B"]
+    weights: Int[Array, "*#B N"]
+    """As in `State`; N is 0 for a game without `Rewards.emphasis`."""
     legal: Bool[Array, "*#B A"]
 
 
@@ -194,12 +211,27 @@ class AssemblyGame:
             legal=jnp.zeros(self.action_count, bool),
             placed=jnp.int32(0),
             reached=jnp.int32(0),
+            weights=jnp.ones(memory, jnp.int16),
             right=jnp.bool_(False),
         )
 
     def init(self, key: jax.Array) -> State:
-        """The empty program.  There is no chance in this game: `key` is not used."""
-        return self.start(jnp.int16(self.max_moves))
+        """The empty program.  The only chance in this game is what it emphasises, if anything."""
+        return self.surveyed(self.emphasised(key, self.empty(jnp.int16(self.max_moves))))
+
+    def emphasised(self, key: jax.Array, state: State) -> State:
+        """The state with weights of its cells drawn, if that is wanted; not yet surveyed."""
+        if not self.rewards.emphasis:
+            return state
+        memory = self.task.memory
+        drawn = jax.random.dirichlet(key, jnp.full(memory, self.rewards.emphasis))
+        weights = jnp.maximum(jnp.round(WEIGHT * memory * drawn), 1.0)
+        return state._replace(weights=weights.astype(jnp.int16))
+
+    def whole(self, state: State) -> Int[Array, "*#B"]:
+        """`State.reached` when everything is right."""
+        items = self.task.items.sum(0, dtype=np.int32)
+        return sum(items[cell] * state.weights[..., cell].astype(jnp.int32) for cell in range(len(items)))
 
     def step(self, state: State, action: Int[Array, ""]) -> tuple[State, Float[Array, ""]]:
         """Appends `actions[action]`; pays `correctness_reward` + `latency_reward`."""
@@ -243,15 +275,15 @@ class AssemblyGame:
         )
 
     def replay(
-        self, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]
+        self, key: jax.Array, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]
     ) -> State:
-        """The state after the first `count` of `actions`, which may be illegal ones."""
+        """The state after the first `count` of `actions`, which may be illegal ones; `key` as in `init`."""
 
         def append(t, state):
             after = self.advance(state, actions[t])
             return jax.tree.map(lambda old, new: jnp.where(t < count, new, old), state, after)
 
-        state = jax.lax.fori_loop(0, actions.shape[0], append, self.empty(limit))
+        state = jax.lax.fori_loop(0, actions.shape[0], append, self.emphasised(key, self.empty(limit)))
         return self.surveyed(state)
 
     def surveyed(self, state: State) -> State:
@@ -265,6 +297,7 @@ class AssemblyGame:
             state.compared,
             state.limit - state.length,
             state.labels,
+            state.weights,
         )
         return state._replace(**found._asdict())
 
@@ -273,7 +306,7 @@ class AssemblyGame:
         pairs = float(self.task.items.sum())
         form = self.rewards.potential
         if form == "reached":
-            return state.reached / jnp.float32(pairs)
+            return state.reached / self.whole(state).astype(jnp.float32)
         if form == "fraction":
             return state.placed / jnp.float32(pairs)
         missing = pairs - state.placed.astype(jnp.float32)
@@ -301,6 +334,7 @@ class AssemblyGame:
             read=jnp.any(state.read != 0, axis=-1),
             written=jnp.any(state.written != 0, axis=-1),
             compared=state.compared,
+            weights=state.weights[..., : self.task.memory if self.rewards.emphasis else 0],
             legal=state.legal,
         )
 

@@ -36,8 +36,17 @@ PRESETS: dict[str, Preset] = {
     "sort4": Preset("sort4", goal=28, settings=LONG),
     "sort5": Preset("sort5", goal=42, settings=LONG),
     "swap-move": Preset("swap-move", goal=13),
+    # The first comparators that pay at once lead nowhere here: without emphases every game made them.
     "copy-move": Preset(
-        "copy-move", goal=19, settings=(("training.learner_steps", 64), ("game.length_limit", 30))
+        "copy-move",
+        goal=19,
+        settings=(
+            ("training.learner_steps", 32),
+            ("search.simulations", 16),
+            ("game.rewards.emphasis", 1.0),
+            ("game.restrictions.loads_first", True),
+            ("mix.best_share", 0.1),
+        ),
     ),
     "varsort3": Preset("varsort3", goal=21, settings=LONG),
     "varsort4": Preset("varsort4", goal=37, settings=LONG),

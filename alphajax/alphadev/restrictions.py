@@ -53,6 +53,9 @@ class Restrictions:
     one could never be mended."""
     in_time: bool = True
     """Never fewer moves left than cells that are still wrong."""
+    loads_first: bool = False
+    """Nothing else while a cell may be loaded.  Not lossless: a program that reads a cell late may need a
+    register less."""
 
     @classmethod
     def paper(cls) -> "Restrictions":
@@ -83,6 +86,8 @@ class View(NamedTuple):
     remaining: Int[Array, " B"]
     labels: Int[Array, "J B"]
     """0 unused, 1 jumped to, 2 placed."""
+    weights: Int[Array, "M B"]
+    """Of each cell in `Survey.reached`."""
 
 
 class Survey(NamedTuple):
@@ -92,7 +97,7 @@ class Survey(NamedTuple):
     placed: Int[Array, " B"]
     """Items (test, cell) that are right in memory."""
     reached: Int[Array, " B"]
-    """The same, counting for each cell the location that is right on most tests."""
+    """The same, counting for each cell the location that is right on most tests; weighted."""
     right: Bool[Array, " B"]
     """Whether everything that matters is right on every test, and no jump is open."""
 
@@ -215,9 +220,10 @@ class Rules:
         wrong = some(jnp.asarray(self.matters)[..., None] & ~own)
         placed = jnp.sum(_count(own & self.items[..., None]), axis=0)
         best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
+        reached = jnp.sum(best * view.weights.astype(jnp.int32), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
         right = ~jnp.any(wrong, axis=0) & ~open_
-        return Survey(self._legal(view, matches, wrong), placed, jnp.sum(best, axis=0), right)
+        return Survey(self._legal(view, matches, wrong), placed, reached, right)
 
     def _legal(self, view: View, matches, wrong) -> Array:
         """Legality `[A, B]`, from blocks in the order of `_table`."""
@@ -237,6 +243,9 @@ class Rules:
             *self._compares(view, readable),
             *self._branches(view),
         ]
+        if rules.loads_first:
+            loaded = ~jnp.any(blocks[0], axis=(0, 1))
+            blocks = [blocks[0], *(block & loaded[_lead(block)] for block in blocks[1:])]
         if rules.in_time:
             need = jnp.sum(wrong, axis=0, dtype=jnp.int32)
             left = view.remaining.astype(jnp.int32)

@@ -53,7 +53,8 @@ def test_games_start_empty_or_with_random_legal_moves():
     lengths = np.asarray(states.length)
     assert set(lengths) == {0, 1, 2, 3} and 20 < (lengths == 0).sum() < 60
     np.testing.assert_array_equal((np.asarray(prefix) >= 0).sum(1), lengths)
-    again = jax.jit(jax.vmap(GAME.replay))(prefix, states.length, states.limit)
+    keys = jax.random.split(jax.random.key(0), len(prefix))
+    again = jax.jit(jax.vmap(GAME.replay))(keys, prefix, states.length, states.limit)
     np.testing.assert_array_equal(again.machine.held, states.machine.held)
     np.testing.assert_array_equal(again.legal, states.legal)
     assert len(np.unique(np.asarray(prefix), axis=0)) > 5

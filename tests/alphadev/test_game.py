@@ -69,7 +69,9 @@ def test_an_observation_is_the_state(sort2):
 
 def test_replay_is_play(sort2):
     game, state, *_ = sort2
-    again = jax.jit(game.replay)(state.program, jnp.int32(8), jnp.int32(game.max_moves))
+    again = jax.jit(game.replay)(
+        jax.random.key(0), state.program, jnp.int32(8), jnp.int32(game.max_moves)
+    )
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -91,6 +93,34 @@ def test_the_papers_correctness_rewards(sort2, potential, formula):
         assert float(game.potential(state)) == pytest.approx(formula(placed), rel=1e-5)
         gain = float(game.correctness_reward(state, last))
         assert gain == pytest.approx(2 * (formula(6) - formula(placed)) + 0.5, rel=1e-5)
+
+
+def test_emphasis_changes_what_is_paid_on_the_way_and_not_at_the_end():
+    task = tasks.sort(2)
+    game = AssemblyGame(task=task, rewards=Rewards(emphasis=0.5))
+    paid, weights = [], set()
+    for seed in range(8):
+        state = game.init(jax.random.key(seed))
+        weights.add(tuple(state.weights.tolist()))
+        np.testing.assert_array_equal(game.observe(state).weights, state.weights)
+        start = game.potential(state)
+        # What is reached at the start, by hand: each cell is right where the inputs are in order.
+        right = (task.inputs == task.wanted).sum(0)
+        expected = (right * state.weights).sum() / (len(task.inputs) * state.weights.sum())
+        assert float(start) == pytest.approx(float(expected), rel=1e-5)
+        total = 0.0
+        for instruction in SORT2:
+            state, reward = game.step(state, jnp.int16(game.number(*instruction)))
+            total += float(reward)
+        assert bool(state.right) and float(game.potential(state)) == 1.0
+        paid.append(total - (1 - float(start)))
+    assert len(weights) == 8
+    assert paid == pytest.approx([paid[0]] * 8, abs=1e-5)
+
+
+def test_emphasis_is_of_what_is_reached():
+    with pytest.raises(ValueError, match="emphasis"):
+        Rewards(emphasis=1.0, potential="fraction")
 
 
 def test_released_settings():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -124,6 +125,11 @@ class Plain:
             return False
         if rules.viable and moves and self.loses(op, b):
             return False
+        r, load = task.registers, op == Op.MOV and self.is_cell(a)
+        if rules.loads_first and not load:
+            loads = itertools.product(range(r, task.locations), range(r))
+            if any(self.legal(Op.MOV, *load, limit=1000) for load in loads):
+                return False
         if rules.in_time:
             store = moves and self.is_cell(b)
             if limit - self.length < len(self.wrong()) + (0 if store else 1):
@@ -194,6 +200,7 @@ CASES = {
     "sort2, reread and rewritten": (
         tasks.sort(2), rules_but(read_once=False, write_once=False, right_stores=False)
     ),
+    "sort3, loads first": (tasks.sort(3), rules_but(loads_first=True)),
     "swap move": (tasks.swap_move(), Restrictions()),
     "variable": (tasks.variable_sort(2), Restrictions()),
 }  # fmt: skip
