@@ -12,6 +12,7 @@ import numpy as np
 from alphajax import __version__, runs
 from alphajax.alphatensor import algorithms, pictures, scheme_files, schemes
 from alphajax.alphatensor.agent import AlphaTensor
+from alphajax.alphatensor.composition import canonical
 from alphajax.alphatensor.schemes import Scheme
 from alphajax.alphatensor.tensors import Target
 from alphajax.files import write_atomically
@@ -22,7 +23,7 @@ class NotAScheme(RuntimeError):
 
 
 def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Scheme:
-    """Factors `[>= rank, 3, S]` of a target as a scheme, its padding cut off.
+    """Factors `[>= rank, 3, S]` of a target as a scheme in canonical form, its padding cut off.
 
     Raises:
       NotAScheme: it does not decompose the target.
@@ -30,7 +31,8 @@ def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Sche
     u, v, w = (factors[:rank, mode, : target.shape[mode]].T for mode in range(3))
     if ring != "Z":
         u, v, w = (x % int(ring[1:]) for x in (u, v, w))
-    scheme = Scheme(u, v, w, target.sizes, ring)
+    # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
+    scheme = canonical(Scheme(u, v, w, target.sizes, ring))
     # For a matrix product the checker builds the target itself, from the sizes alone.
     report = schemes.verify(scheme, None if target.sizes else target.array)
     if not report.ok:
