@@ -23,7 +23,7 @@ class NotAScheme(RuntimeError):
 
 
 def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Scheme:
-    """Factors `[>= rank, 3, S]` of a target as a scheme in canonical form, its padding cut off.
+    """Factors `[>= rank, 3, S]` of a target as a scheme, its padding cut off.
 
     Raises:
       NotAScheme: it does not decompose the target.
@@ -31,12 +31,19 @@ def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Sche
     u, v, w = (factors[:rank, mode, : target.shape[mode]].T for mode in range(3))
     if ring != "Z":
         u, v, w = (x % int(ring[1:]) for x in (u, v, w))
-    # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
-    scheme = canonical(Scheme(u, v, w, target.sizes, ring))
+    return checked(Scheme(u, v, w, target.sizes, ring), target)
+
+
+def checked(scheme: Scheme, target: Target) -> Scheme:
+    """The scheme itself, once the exact check has passed.
+
+    Raises:
+      NotAScheme: it does not decompose the target.
+    """
     # For a matrix product the checker builds the target itself, from the sizes alone.
     report = schemes.verify(scheme, None if target.sizes else target.array)
     if not report.ok:
-        raise NotAScheme(f"rank {rank} for {target.name} over {ring}: {report}")
+        raise NotAScheme(f"rank {scheme.rank} for {target.name} over {scheme.ring}: {report}")
     return scheme
 
 
@@ -86,6 +93,8 @@ class Findings:
         for index in better:
             target = self.system.game.targets[index]
             scheme = to_scheme(factors[index], ranks[index], target, self.system.game.ring.name)
+            # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
+            scheme = checked(canonical(scheme), target)
             self.ranks[index], self.found[index] = ranks[index], scheme
             record = self.records[index]
             if record.get("rank") != ranks[index]:  # else found before a resume, with its own time
