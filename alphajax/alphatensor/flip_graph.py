@@ -1,0 +1,369 @@
+"""Random walks in flip graphs: the unlearned rival of AlphaTensor.
+
+Two products of a scheme that share a factor can be *flipped* without changing their sum,
+
+    u v1 w1 + u v2 w2 = u v1 (w1 + w2) + u (v2 - v1) w2,
+
+and a scheme that can be flipped until a factor becomes zero has lost a product.  Sources: Kauers and
+Moosbauer, "Flip graphs for matrix multiplication" (2022); the plus transition, which leaves dead ends
+at the price of one product, Arai, Ichikawa and Hukushima, "Adaptive flip graph algorithm for matrix
+multiplication" (2024); restarts from pools, also Moosbauer and Poole, "Flip graphs with symmetry and
+new matrix multiplication schemes" (2025).
+
+Walkers stand on the last axis, a factor is a bit mask.  A *sweep* pairs the rows of all walkers by one
+random permutation that the walkers share, and flips every pair that shares a factor: the pairs are
+disjoint, so the flips do not interfere, no walker looks anything up, and all of it vectorises.  What a
+walker draws for itself is the direction of each flip, so equal walkers part at their first flip.
+Merging two products that share two factors needs no test of its own: flipping them makes a factor zero.
+
+Shapes: B walkers, R rows (holes are zero), P planes of a factor: the uint32 words of its mask over Z_2;
+over Z, with entries in {-1, 0, 1}, the words of the mask of +1, then those of the mask of -1.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as Spec
+from jaxtyping import Array, Int, UInt32
+
+from alphajax.alphatensor.schemes import Scheme, check_sizes, naive
+from alphajax.alphatensor.tensors import Target
+
+RINGS = ("Z2", "Z")
+CHECK = 16  # sweeps between two looks at the ranks
+MAX_ENTRIES = 64
+
+
+class Walkers(NamedTuple):
+    """B walks; `best` is the shortest scheme since the restart, of rank `best_rank`."""
+
+    factors: UInt32[Array, "3 P R B"]
+    generator: UInt32[Array, " B"]
+    since: Int[Array, " B"]
+    """flips since the last gain or plus transition"""
+    flips: Int[Array, " B"]
+    """flips in the last call of `walk`"""
+    best: UInt32[Array, "3 P R B"]
+    best_rank: Int[Array, " B"]
+
+
+def words(entries: int) -> int:
+    """uint32 words that hold a mask of so many entries."""
+    return -(-entries // 32)
+
+
+def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
+    """A scheme as masks, uint32 [3, P, rows], holes last.
+
+    Raises:
+      ValueError: another ring, entries beyond {-1, 0, 1}, factors of more than 64 entries, few rows.
+    """
+    if scheme.ring not in RINGS:
+        raise ValueError(f"flip graph over {scheme.ring!r}; expected one of {RINGS}")
+    if max(scheme.shape) > MAX_ENTRIES:
+        raise ValueError(
+            f"factors of {scheme.shape} entries; expected at most {MAX_ENTRIES}: take a smaller size"
+        )
+    rows = scheme.rank if rows is None else rows
+    if rows < scheme.rank:
+        raise ValueError(f"{rows} rows for a scheme of rank {scheme.rank}; expected at least as many")
+    count = words(max(scheme.shape))
+    planes = []
+    for factor in scheme.factors:
+        if np.abs(factor).max(initial=0) > 1:
+            raise ValueError("a factor has an entry beyond {-1, 0, 1}; the walk is over these only")
+        bits = np.zeros((32 * count, rows), np.uint64)
+        signs = [factor == 1] if scheme.ring == "Z2" else [factor == 1, factor == -1]
+        masks = []
+        for sign in signs:
+            bits[:] = 0
+            bits[: len(factor), : scheme.rank] = sign
+            shifted = bits.reshape(count, 32, rows) << np.arange(32, dtype=np.uint64)[:, None]
+            masks.append(shifted.sum(1).astype(np.uint32))
+        planes.append(np.concatenate(masks))
+    return np.stack(planes)
+
+
+def unpack(masks: np.ndarray, shape, ring: str, sizes=None) -> Scheme:
+    """The scheme in masks uint32 [3, P, R], holes left out.  It is not verified here."""
+    masks = np.asarray(masks)
+    masks = masks[:, :, (masks != 0).any(1).all(0)]
+    bits = (masks[:, :, None] >> np.arange(32, dtype=np.uint32)[:, None]) & 1
+    bits = bits.astype(np.int64)  # [3, P, 32, R]
+    if ring == "Z":
+        half = bits.shape[1] // 2
+        bits = bits[:, :half] - bits[:, half:]
+    flat = bits.reshape(3, -1, bits.shape[-1])
+    u, v, w = (flat[mode, : shape[mode]] for mode in range(3))
+    return Scheme(u, v, w, sizes, ring)
+
+
+def start_scheme(target: Target, ring: str) -> Scheme:
+    """The scheme that takes one unit entry at a time."""
+    if ring not in RINGS:
+        raise ValueError(f"flip graph over {ring!r}; expected one of {RINGS}")
+    if target.sizes:
+        return naive(*check_sizes(target.sizes), ring)
+    entries = target.array % 2 if ring == "Z2" else target.array
+    places = np.repeat(np.argwhere(entries), np.abs(entries[entries != 0]), axis=0)
+    signs = np.sign(entries[tuple(places.T)])
+    u, v, w = (np.eye(size, dtype=np.int64)[:, places[:, m]] for m, size in enumerate(target.shape))
+    return Scheme(u * signs, v, w, target.sizes, ring)
+
+
+# The moves.  Rows are lists of three factors; a factor is a tuple of P planes of any one shape.
+
+
+def _add(x, y, minus, ring: str):
+    """x + y, or x - y where `minus`; and where the sum stays inside the ring's entries."""
+    if ring == "Z2":
+        return tuple(a ^ b for a, b in zip(x, y, strict=True)), True
+    half = len(x) // 2
+    ok, positive, negative = True, [], []
+    for k in range(half):
+        p, n = x[k], x[half + k]
+        q, m = _swap(minus, y[k], y[half + k])
+        ok = ok & (((p & q) | (n & m)) == 0)
+        positive.append((p & ~m) | (q & ~n))
+        negative.append((n & ~q) | (m & ~p))
+    return tuple(positive + negative), ok
+
+
+def _swap(condition, a, b):
+    return jnp.where(condition, b, a), jnp.where(condition, a, b)
+
+
+def _negate(x, condition, ring: str):
+    if ring == "Z2":
+        return x
+    half = len(x) // 2
+    pairs = [_swap(condition, x[k], x[half + k]) for k in range(half)]
+    return tuple(a for a, _ in pairs) + tuple(b for _, b in pairs)
+
+
+def _equal(x, y):
+    same = True
+    for a, b in zip(x, y, strict=True):
+        same = same & (a == b)
+    return same
+
+
+def _some(x):
+    """Where a factor is not zero."""
+    return functools.reduce(jnp.bitwise_or, x) != 0
+
+
+def _where(condition, x, y):
+    return tuple(jnp.where(condition, a, b) for a, b in zip(x, y, strict=True))
+
+
+def flip(first, second, mode: int, direction, minus, ring: str):
+    """Flips two rows where they share the factor of a mode (over Z: up to its sign).
+
+    With u shared: w1 += w2 and v2 -= v1, or where `direction` w1 -> w1 and w2 += w1, v1 -= v2, which
+    is the same for the rows exchanged.  Where `minus`, the signs are the other ones: w1 -= w2 and
+    v2 += v1.  A row with a zero factor becomes a hole.
+
+    Returns:
+      The rows, and where a flip was done.
+    """
+    v, w = (mode + 1) % 3, (mode + 2) % 3
+    shared = _equal(first[mode], second[mode])
+    opposite = False
+    if ring == "Z":
+        opposite = _equal(first[mode], _negate(second[mode], True, ring)) & ~shared
+        shared = shared | opposite
+    shared = shared & _some(first[mode])
+    turned = _negate(second[v], opposite, ring)  # row 2 is u1 (x) turned (x) w2
+    v_from, v_to = _where(direction, turned, first[v]), _where(direction, first[v], turned)
+    w_to, w_from = _where(direction, second[w], first[w]), _where(direction, first[w], second[w])
+    new_w, fits_w = _add(w_to, w_from, minus, ring)
+    new_v, fits_v = _add(v_to, v_from, minus if ring == "Z2" else ~minus, ring)
+    done = shared & fits_w & fits_v
+    one, two = list(first), list(second)
+    one[v] = _where(done & direction, new_v, first[v])
+    two[v] = _where(done, _where(direction, turned, new_v), second[v])
+    two[mode] = _where(done, first[mode], second[mode])
+    one[w] = _where(done & ~direction, new_w, first[w])
+    two[w] = _where(done & direction, new_w, second[w])
+    return _drop(one), _drop(two), done
+
+
+def _drop(row):
+    """A row with a zero factor is a hole: all zero."""
+    live = _some(row[0]) & _some(row[1]) & _some(row[2])
+    return [tuple(jnp.where(live, x, jnp.zeros_like(x)) for x in factor) for factor in row]
+
+
+def _rows(factors, index):
+    return [tuple(factors[m, p, index] for p in range(factors.shape[1])) for m in range(3)]
+
+
+def _stack(row):
+    return jnp.stack([jnp.stack(factor) for factor in row])
+
+
+def _xorshift(x):
+    x = x ^ (x << 13)
+    x = x ^ (x >> 17)
+    return x ^ (x << 5)
+
+
+def sweep(factors, generator, order, ring: str):
+    """Pairs the rows by `order` int32 [R], R even, and flips what can be, one mode after the other.
+
+    Returns:
+      Factors [3, P, R, B] in another order of rows, generator [B], flips done [B].
+    """
+    half = factors.shape[2] // 2
+    generator = _xorshift(generator)
+    first, second = _rows(factors, order[:half]), _rows(factors, order[half:])
+    spread = (np.arange(half, dtype=np.uint64) * 2654435769 * 2 + 0x9E3779B1) % 2**32
+    bits = generator[None] * spread.astype(np.uint32)[:, None]
+    flips = jnp.zeros((half, factors.shape[3]), jnp.int32)
+    for mode in range(3):
+        direction = (bits >> (31 - mode)) & 1 != 0
+        minus = (bits >> (28 - mode)) & 1 != 0
+        first, second, done = flip(first, second, mode, direction, minus, ring)
+        flips = flips + done
+    joined = jnp.concatenate([_stack(first), _stack(second)], axis=2)
+    return joined, generator, flips.sum(0)
+
+
+def rank(factors: UInt32[Array, "3 P R B"]) -> Int[Array, " B"]:
+    """Rows that are not holes."""
+    return (functools.reduce(jnp.bitwise_or, list(factors[0])) != 0).sum(0, dtype=jnp.int32)
+
+
+def plus(factors, generator, wanted, ring: str):
+    """The plus transition (Arai et al. 2024), rank + 1, on two random rows of the walkers `wanted`.
+
+    a1 b1 c1 + a2 b2 c2 = (a1 - a2) b1 c1 + a2 b1 (c1 + c2) + a2 (b2 - b1) c2.
+
+    Walkers without a hole, or over Z where an entry would leave {-1, 0, 1}, stay as they are.
+
+    Returns:
+      Factors, generator, and where it was done [B].
+    """
+    count = factors.shape[2]
+    live = functools.reduce(jnp.bitwise_or, list(factors[0])) != 0
+    row = np.arange(count, dtype=np.uint32)[:, None]
+    generator = _xorshift(generator)
+    score = _xorshift((generator[None] ^ (row * np.uint32(0x9E3779B1))) * np.uint32(0x85EBCA6B))
+    score = jnp.where(live, score | 1, np.uint32(0))
+    i = jnp.argmax(score, 0)
+    j = jnp.argmax(jnp.where(row == i[None].astype(jnp.uint32), np.uint32(0), score), 0)
+    hole = jnp.argmin(live, 0)
+    take = lambda k: [  # noqa: E731
+        tuple(jnp.take_along_axis(factors[m, p], k[None], 0)[0] for p in range(factors.shape[1]))
+        for m in range(3)
+    ]
+    (a1, b1, c1), (a2, b2, c2) = take(i), take(j)
+    yes, no = jnp.bool_(True), jnp.bool_(False)
+    a, fits_a = _add(a1, a2, yes, ring)
+    b, fits_b = _add(b2, b1, yes, ring)
+    c, fits_c = _add(c1, c2, no, ring)
+    done = wanted & (live.sum(0) >= 2) & ~live.all(0) & fits_a & fits_b & fits_c
+    done = done & _some(a) & _some(b) & _some(c)
+    for k, new in ((i, [a, b1, c1]), (hole, [a2, b1, c]), (j, [a2, b, c2])):
+        here = done[None] & (row == k[None].astype(jnp.uint32))
+        factors = jnp.where(here[None, None], _stack(new)[:, :, None], factors)
+    return factors, generator, done
+
+
+def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
+    """Walkers on masks [3, P, R] (all on one scheme) or [3, P, R, B]; R is made even."""
+    masks = np.asarray(masks, np.uint32)
+    if masks.ndim == 3:
+        masks = np.repeat(masks[..., None], walkers, 3)
+    if masks.shape[2] % 2:
+        masks = np.concatenate([masks, np.zeros_like(masks[:, :, :1])], 2)
+    generator = np.random.default_rng(seed).integers(1, 2**32, walkers, dtype=np.uint32)
+    ranks = (masks[0] != 0).any(0).sum(0).astype(np.int32)
+    zero = np.zeros(walkers, np.int32)
+    return Walkers(masks, generator, zero, zero.copy(), masks.copy(), ranks)
+
+
+def walk(
+    walkers: Walkers, key: Array, checks: int, ring: str, plus_after: int, margin: int
+) -> Walkers:
+    """`checks` times 16 sweeps, with a plus transition after `plus_after` flips without a gain.
+
+    Consumes `key`.  The rank stays within `margin` of the walker's best.  Pure; jit with `checks`
+    and what follows static.
+    """
+    count = walkers.factors.shape[2]
+
+    def check(k, state: Walkers) -> Walkers:
+        orders = jnp.argsort(jax.random.bits(jax.random.fold_in(key, k), (CHECK, count)), axis=1)
+
+        def one(s, carry):
+            factors, generator, flips = carry
+            factors, generator, done = sweep(factors, generator, orders[s], ring)
+            return factors, generator, flips + done
+
+        none = jnp.zeros_like(state.flips)
+        factors, generator, flips = jax.lax.fori_loop(
+            0, CHECK, one, (state.factors, state.generator, none)
+        )
+        now = rank(factors)
+        better = now < state.best_rank
+        best = jnp.where(better[None, None, None], factors, state.best)
+        best_rank = jnp.minimum(now, state.best_rank)
+        since = jnp.where(better, 0, state.since + flips)
+        # A walker without any flip is in a dead end: only a plus transition leads on.
+        wanted = ((since >= plus_after) | (flips == 0)) & (now < best_rank + margin)
+        factors, generator, added = jax.lax.cond(
+            wanted.any(),
+            lambda f, g: plus(f, g, wanted, ring),
+            lambda f, g: (f, g, jnp.zeros_like(wanted)),
+            factors,
+            generator,
+        )
+        since = jnp.where(added, 0, since)
+        return Walkers(factors, generator, since, state.flips + flips, best, best_rank)
+
+    walkers = walkers._replace(flips=jnp.zeros_like(walkers.flips))
+    return jax.lax.fori_loop(0, checks, check, walkers)
+
+
+@functools.cache
+def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
+    """`walk` jitted over a mesh of one axis: each device walks with its own share of the walkers."""
+    axis = mesh.axis_names[0]
+    last = Spec(None, None, None, axis)
+    specs = Walkers(last, Spec(axis), Spec(axis), Spec(axis), last, Spec(axis))
+
+    def part(walkers, key):
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        return walk(walkers, key, checks, ring, plus_after, margin)
+
+    return jax.jit(
+        jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False)
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("ring", "checks", "plus_after", "margin"))
+def improve(
+    factors: UInt32[Array, "3 P R B"], key: Array, *, ring: str, checks: int = 256,
+    plus_after: int = 5000, margin: int = 2,
+) -> tuple[UInt32[Array, "3 P R B"], Int[Array, " B"]]:  # fmt: skip
+    """Schemes as masks made shorter, each by a walk of its own; never longer.  Pure; consumes `key`.
+
+    R must be even; holes are zero rows, and plus transitions need one.
+
+    Returns:
+      The shortest schemes met, and their ranks.
+    """
+    if factors.shape[2] % 2:
+        raise ValueError(f"{factors.shape[2]} rows; expected an even number: add a hole")
+    walk_key, key = jax.random.split(key)
+    generator = jax.random.bits(key, factors.shape[3:], jnp.uint32) | 1
+    zero = jnp.zeros(factors.shape[3:], jnp.int32)
+    state = Walkers(factors, generator, zero, zero, factors, rank(factors))
+    state = walk(state, walk_key, checks, ring, plus_after, margin)
+    return state.best, state.best_rank
