@@ -26,7 +26,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 from jaxtyping import Array, Int, UInt32
 
@@ -199,11 +199,7 @@ def _drop(row):
     return [tuple(jnp.where(live, x, jnp.zeros_like(x)) for x in factor) for factor in row]
 
 
-def _rows(factors, index):
-    return [tuple(factors[m, p, index] for p in range(factors.shape[1])) for m in range(3)]
-
-
-def _stack(row):
+def _stack(row) -> Array:
     return jnp.stack([jnp.stack(factor) for factor in row])
 
 
@@ -213,25 +209,32 @@ def _xorshift(x):
     return x ^ (x << 5)
 
 
-def sweep(factors, generator, order, ring: str):
+def sweep(planes, generator, order, ring: str):
     """Pairs the rows by `order` int32 [R], R even, and flips what can be, one mode after the other.
 
+    The factors come and go as three tuples of P arrays [R, B], and the flips are left unsummed: one
+    array for all, or a sum, makes XLA compute the whole sweep again for each part (3 times slower).
+
     Returns:
-      Factors [3, P, R, B] in another order of rows, generator [B], flips done [B].
+      Planes with their rows in another order, generator [B], flips done [R / 2, B].
     """
-    half = factors.shape[2] // 2
+    half = len(order) // 2
     generator = _xorshift(generator)
-    first, second = _rows(factors, order[:half]), _rows(factors, order[half:])
+    first = [tuple(x[order[:half]] for x in factor) for factor in planes]
+    second = [tuple(x[order[half:]] for x in factor) for factor in planes]
     spread = (np.arange(half, dtype=np.uint64) * 2654435769 * 2 + 0x9E3779B1) % 2**32
     bits = generator[None] * spread.astype(np.uint32)[:, None]
-    flips = jnp.zeros((half, factors.shape[3]), jnp.int32)
+    flips = jnp.zeros(bits.shape, jnp.int32)
     for mode in range(3):
         direction = (bits >> (31 - mode)) & 1 != 0
         minus = (bits >> (28 - mode)) & 1 != 0
         first, second, done = flip(first, second, mode, direction, minus, ring)
         flips = flips + done
-    joined = jnp.concatenate([_stack(first), _stack(second)], axis=2)
-    return joined, generator, flips.sum(0)
+    joined = tuple(
+        tuple(jnp.concatenate([x, y]) for x, y in zip(one, two, strict=True))
+        for one, two in zip(first, second, strict=True)
+    )
+    return joined, generator, flips
 
 
 def rank(factors: UInt32[Array, "3 P R B"]) -> Int[Array, " B"]:
@@ -302,14 +305,16 @@ def walk(
         orders = jnp.argsort(jax.random.bits(jax.random.fold_in(key, k), (CHECK, count)), axis=1)
 
         def one(s, carry):
-            factors, generator, flips = carry
-            factors, generator, done = sweep(factors, generator, orders[s], ring)
-            return factors, generator, flips + done
+            planes, generator, flips = carry
+            planes, generator, done = sweep(planes, generator, orders[s], ring)
+            return planes, generator, flips + done
 
-        none = jnp.zeros_like(state.flips)
-        factors, generator, flips = jax.lax.fori_loop(
-            0, CHECK, one, (state.factors, state.generator, none)
+        none = jnp.zeros((count // 2, state.flips.shape[0]), jnp.int32)
+        planes = tuple(tuple(factor) for factor in state.factors)
+        planes, generator, flips = jax.lax.fori_loop(
+            0, CHECK, one, (planes, state.generator, none)
         )
+        factors, flips = _stack(planes), flips.sum(0)
         now = rank(factors)
         better = now < state.best_rank
         best = jnp.where(better[None, None, None], factors, state.best)
@@ -342,8 +347,12 @@ def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         return walk(walkers, key, checks, ring, plus_after, margin)
 
+    # Stated: what comes from the host and what comes from the last call must be one compilation.
+    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     return jax.jit(
-        jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False)
+        jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False),
+        in_shardings=(where, NamedSharding(mesh, Spec())),
+        out_shardings=where,
     )
 
 
