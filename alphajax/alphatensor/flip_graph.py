@@ -21,7 +21,7 @@ over Z, with entries in {-1, 0, 1}, the words of the mask of +1, then those of t
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -288,7 +288,7 @@ def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
     generator = np.random.default_rng(seed).integers(1, 2**32, walkers, dtype=np.uint32)
     ranks = (masks[0] != 0).any(0).sum(0).astype(np.int32)
     zero = np.zeros(walkers, np.int32)
-    return Walkers(masks, generator, zero, zero.copy(), masks.copy(), ranks)
+    return Walkers(*map(jnp.asarray, (masks, generator, zero, zero, masks, ranks)))
 
 
 def walk(
@@ -341,7 +341,8 @@ def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
     """`walk` jitted over a mesh of one axis: each device walks with its own share of the walkers."""
     axis = mesh.axis_names[0]
     last = Spec(None, None, None, axis)
-    specs = Walkers(last, Spec(axis), Spec(axis), Spec(axis), last, Spec(axis))
+    each: Any = [last if name in ("factors", "best") else Spec(axis) for name in Walkers._fields]
+    specs = Walkers(*each)
 
     def part(walkers, key):
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))

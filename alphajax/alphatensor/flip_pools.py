@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,8 +77,14 @@ class Pools:
         return members[generator.integers(len(members))]
 
 
+def on_host(walkers: Walkers) -> Any:
+    """The same walkers as NumPy arrays that can be written to."""
+    arrays: Any = [np.array(x) for x in walkers]
+    return Walkers(*arrays)
+
+
 def exchange(
-    pools: Pools, walkers: Walkers, ages: np.ndarray, known: np.ndarray,
+    pools: Pools, walkers: Any, ages: np.ndarray, known: np.ndarray,
     generator: np.random.Generator, *, enough: int, limit: int, margin: int,
 ) -> Walkers:  # fmt: skip
     """What walkers have found goes into the pools; those behind, or on their way too long, restart.
@@ -90,7 +97,7 @@ def exchange(
       limit: flips after which a walker restarts.
       margin: of `walk`; the rows shrink with the rank when that saves enough for another compilation.
     """
-    walkers = Walkers(*(np.array(x) for x in walkers))
+    walkers = on_host(walkers)
     for b in np.flatnonzero(walkers.best_rank < known):
         pools.add(walkers.best[..., b], generator)
     np.minimum(known, walkers.best_rank, out=known)
@@ -116,7 +123,7 @@ def exchange(
 
 def save(path, pools: Pools, walkers: Walkers, arrays: dict[str, np.ndarray], notes: dict) -> None:
     """Writes everything into one `.npz`, whole or not at all."""
-    content = {f"pool-{rank}": np.stack(pool) for rank, pool in pools.members.items()}
+    content: dict[str, Any] = {f"pool-{rank}": np.stack(pool) for rank, pool in pools.members.items()}
     content |= {f"walkers-{name}": np.asarray(x) for name, x in walkers._asdict().items()}
     content |= {f"array-{name}": x for name, x in arrays.items()}
     notes = notes | {"capacity": pools.capacity}
