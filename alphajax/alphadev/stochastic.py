@@ -1,176 +1,307 @@
-"""AlphaDev-S: stochastic search over whole programs, by Markov chains (Metropolis).
+"""AlphaDev-S: stochastic search over whole programs, by Markov chains that exchange temperatures.
 
 As STOKE (Schkufza et al., ASPLOS 2013) and the stochastic search that AlphaDev is compared with
 (Mankowitz et al., Nature 618:257, 2023, methods): cost = correctness + alpha x instructions, and a
 proposal is accepted with probability min(1, exp(-beta (cost' - cost))).  A program is a fixed number
-of slots, unused ones NOP.  Each chain has its own beta.  Registers and the flag start unknown
-(`machine`), so no program gains by what they might hold.  Branchless programs only.
+of slots, unused ones NOP.  Registers and the flag start unknown (as in `machine`), so no program
+gains by what they might hold.  Branchless programs only.
+
+One temperature does not do: a cold chain stays in the first valley, a hot one never tidies up.  So
+chains stand on ladders, one temperature a rung, and neighbours exchange their programs now and then
+by the rule that keeps every rung's distribution (replica exchange: Swendsen & Wang, PRL 57, 1986).
+
+Chains are the last axis of every array: a change is then a few operations on long rows.
 """
 
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as Spec
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from alphajax.alphadev import machine
 from alphajax.alphadev.isa import Instruction, Op, Program
-from alphajax.alphadev.tasks import Task
+from alphajax.alphadev.tasks import BRANCHLESS, Task
 
-OPS = (Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVLE, Op.CMOVG, Op.CMOVGE)
 COSTS = ("fraction", "root", "root-count")
 """(P - P_C)/P, its square root, sqrt(P - P_C), for P_C of P items placed; the last the paper's best."""
+
+WHOLE, DELETE, SWAP, SHIFT, OPCODE, OPERAND = range(6)
+KINDS = np.array([WHOLE] * 5 + [DELETE] + [SWAP] * 2 + [SHIFT] * 2 + [OPCODE] * 2 + [OPERAND] * 4)
+"""What is proposed, as often as it stands here.  A new instruction five times as often as an empty
+slot: a slot's prior is empty with 1 in 6, as in STOKE."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How chains walk.  `beta` is that of the coldest chain, `hottest` that of the hottest."""
+    """How chains walk: `rungs` temperatures from `beta` (cold) to `hottest`, in a geometric ladder."""
 
     slots: int
     cost: str = "root-count"
     alpha: float = 0.1
     beta: float = 20.0
     hottest: float = 2.0
+    rungs: int = 16
+    every: int = 10
+    """steps between two exchanges"""
     anywhere: float = 0.5
     """weight of items that are right in some register, beside those right in memory"""
 
     def __post_init__(self):
         if self.cost not in COSTS:
             raise ValueError(f"cost: received {self.cost!r}; expected one of {', '.join(COSTS)}")
-        if self.slots < 2:
-            raise ValueError(f"slots: received {self.slots}; expected at least 2")
-        if not 0 <= self.hottest <= self.beta:
-            raise ValueError(f"hottest: received {self.hottest}; expected 0 to beta = {self.beta}")
+        for name, least in (("slots", 2), ("rungs", 1), ("every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name}: received {getattr(self, name)}; expected {least} or more"
+                )
+        if not 0 < self.hottest <= self.beta:
+            raise ValueError(
+                f"hottest: received {self.hottest}; expected above 0, up to beta = {self.beta}"
+            )
+        if self.alpha < 0:
+            raise ValueError(f"alpha: received {self.alpha}; expected 0 or more")
         if not 0 <= self.anywhere < 1:
             raise ValueError(f"anywhere: received {self.anywhere}; expected 0 <= anywhere < 1")
 
+    @property
+    def betas(self) -> np.ndarray:
+        """float32 `[rungs]`, the coldest first."""
+        return np.geomspace(self.beta, self.hottest, self.rungs).astype(np.float32)
+
 
 class Chains(NamedTuple):
-    """C chains."""
+    """C chains; chain c stands on rung c mod `rungs`.  A slot is op | a << 8 | b << 16."""
 
-    program: Int[Array, "C slots 3"]
+    program: UInt32[Array, "slots C"]
     cost: Float[Array, " C"]
-    best: Int[Array, "C slots 3"]
+    best: UInt32[Array, "slots C"]
     best_length: Int[Array, " C"]
     """of the shortest program that was right; slots + 1: none"""
-    key: Array
+    accepted: Int[Array, " C"]
+    """proposals accepted in the last walk"""
+    exchanged: Int[Array, " C"]
+    """exchanges in the last walk"""
 
 
-def legal(registers: int, memory: int) -> np.ndarray:
-    """The instructions that may be proposed, bool `[op, a, b]`: cmp only i < j, no x86 memory pairs."""
-    n = registers + memory
-    table = np.zeros((len(Op), n, n), bool)
-    inside = np.arange(n) < registers
-    apart = ~np.eye(n, dtype=bool)
-    table[Op.MOV] = (inside[:, None] | inside) & apart
-    both = inside[:, None] & inside
-    for op in OPS[1:]:
-        table[op] = both & (np.triu(apart) if op == Op.CMP else apart)
-    return table
+def fields_of(code):
+    """Codes, on the host or the device, as (op, a, b)."""
+    return code & 255, (code >> 8) & 255, code >> 16
 
 
-def evaluator(config: Config, task: Task):
-    """A function program `[slots, 3]` -> (cost float32, all tests right bool)."""
-    begin = machine.start(task.initial)
-    r, layout = task.registers, begin.layout
-    wanted = machine.pack(
-        (task.wanted.T[:, None] == np.array(layout.values)[None, :, None]) & task.matters.T[:, None]
-    )  # [M, V, W]
-    items = int(task.matters.sum())
-
-    def evaluate(program):
-        held = machine.run(begin, Instruction(*program.astype(jnp.int8).T)).held
-
-        def count(x):
-            return jax.lax.population_count(x).astype(jnp.int32).sum((-2, -1))
-
-        right = jnp.stack([count(held & w[None]) for w in wanted])  # [M, locations]
-        memory = jnp.stack([right[c, r + c] for c in range(len(wanted))]).sum()
-        placed = (1 - config.anywhere) * memory + config.anywhere * right[:, :r].max(1).sum()
-        missing = jnp.maximum(items - placed, 0.0)
-        share = missing / items if config.cost != "root-count" else missing
-        correctness = share if config.cost == "fraction" else jnp.sqrt(share)
-        length = (program[:, 0] != Op.NOP).sum()
-        return correctness + config.alpha * length, memory == items
-
-    return evaluate
+def _code(op, a, b):
+    return op | a << 8 | b << 16
 
 
-def propose(key, program: Int[Array, "slots 3"], table: np.ndarray) -> Int[Array, "slots 3"]:
-    """One change: whole instruction, delete, swap, opcode, operand, or a shift; maybe none.
+def legal(op, a, b, registers: int):
+    """Whether an instruction may be proposed: cmp only i < j, memory in moves only, never twice."""
+    inside_a, inside_b = a < registers, b < registers
+    conditional = (op >= Op.CMOVL) & (op <= Op.CMOVGE)
+    return (
+        ((op == Op.MOV) & (inside_a | inside_b) & (a != b))
+        | ((op == Op.CMP) & (a < b) & inside_b)
+        | (conditional & inside_a & inside_b & (a != b))
+    )
 
-    An illegal result is the program as it was.  Deleting is proposed oftener than each insertion, as
-    under a prior by which an unused slot weighs more than an instruction.  Consumes the key.
+
+def pool(task: Task) -> np.ndarray:
+    """All legal instructions as codes, uint32."""
+    grid = np.meshgrid(np.array(BRANCHLESS), *[np.arange(task.locations)] * 2, indexing="ij")
+    op, a, b = (x.ravel().astype(np.uint32) for x in grid)
+    return _code(op, a, b)[legal(op, a, b, task.registers)]
+
+
+def pack(program: Program, slots: int) -> UInt32[np.ndarray, " slots"]:
+    """A program as codes, empty slots spread evenly between its instructions.
+
+    Raises:
+      ValueError: more instructions than slots, or other ones than the chains write.
     """
-    slots, locations = len(program), table.shape[1]
-    pool = jnp.asarray(np.argwhere(table), jnp.int8)
-    x = jax.random.bits(key, (6,))
-    kind, i, j, z, side = x[0] % 6, x[1] % slots, x[2] % slots, x[3], x[4] % 2
-    old = program[i]
-    whole = pool[z % len(pool)]
-    opcode = old.at[0].set(jnp.asarray(OPS, jnp.int8)[z % len(OPS)])
-    operand = old.at[1 + side].set((z % locations).astype(jnp.int8))
-    one = jnp.stack([whole, jnp.zeros_like(old), old, opcode, operand, old])[kind]
-    fine = (kind < 2) | ((old[0] != Op.NOP) & jnp.asarray(table)[tuple(one.astype(jnp.int32))])
-    changed = program.at[i].set(jnp.where(fine, one, old))
-    at = jnp.arange(slots)
-    swapped = jnp.where(at == i, j, jnp.where(at == j, i, at))
-    i, j = i.astype(jnp.int32), j.astype(jnp.int32)
-    shifted = jnp.where(at == j, i, jnp.where((at >= i) & (at < j), at + 1,
-                        jnp.where((at > j) & (at <= i), at - 1, at)))  # fmt: skip
-    order = jnp.where(kind == 2, swapped.astype(jnp.int32), shifted)
-    return jnp.where((kind == 2) | (kind == 5), program[order], changed)
+    ops = {op for op, _, _ in program.instructions}
+    if ops - set(BRANCHLESS):
+        names = ", ".join(sorted(Op(op).name for op in ops - set(BRANCHLESS)))
+        raise ValueError(f"a program with {names}; expected moves, compares, conditional moves")
+    if len(program) > slots:
+        raise ValueError(f"a program of {len(program)} instructions; expected up to {slots} slots")
+    out = np.zeros(slots, np.uint32)
+    codes = _code(*program.array.T.astype(np.uint32))
+    out[np.arange(len(codes)) * slots // max(len(codes), 1)] = codes
+    return out
 
 
-def init(config: Config, task: Task, key, chains: int, warm: Program | None = None) -> Chains:
-    """Chains at the warm program, or empty."""
-    program = np.zeros((config.slots, 3), np.int8)
-    if warm is not None:
-        if len(warm) > config.slots:
-            raise ValueError(
-                f"the warm program has {len(warm)} instructions; expected at most {config.slots}"
-            )
-        program[: len(warm)] = warm.array
-    cost, right = evaluator(config, task)(jnp.asarray(program))
-    programs = jnp.broadcast_to(jnp.asarray(program), (chains, config.slots, 3))
-    length = jnp.where(right, (program[:, 0] != Op.NOP).sum(), config.slots + 1).astype(jnp.int32)
-    return Chains(programs, jnp.full(chains, cost), programs, jnp.full(chains, length),
-                  jax.random.split(key, chains))  # fmt: skip
+def unpack(codes: np.ndarray, task: Task) -> Program:
+    """A program of codes `[slots]`."""
+    return Program(np.stack(fields_of(np.asarray(codes)), -1), task.registers, task.memory)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 3))
-def _walk(config: Config, task: Task, state: Chains, steps: int) -> Chains:
-    evaluate = evaluator(config, task)
-    table = legal(task.registers, task.memory)
-    betas = jnp.linspace(config.hottest, config.beta, len(state.cost))
+def evaluate(
+    config: Config, task: Task, program: UInt32[Array, "slots C"]
+) -> tuple[Float[Array, " C"], Bool[Array, " C"], Int[Array, " C"]]:
+    """Cost, whether all tests come out right, and length, of each program.
 
-    def step(c: Chains, beta):
-        key, first, second = jax.random.split(c.key, 3)
-        new = propose(first, c.program, table)
-        cost, right = evaluate(new)
-        accept = jnp.log(jax.random.uniform(second)) < -beta * (cost - c.cost)
-        length = (new[:, 0] != Op.NOP).sum().astype(jnp.int32)
+    An item counts fully where it lies in its memory cell, and by `anywhere` where a register holds
+    it: the one register that holds that cell's item in most tests.
+    """
+    begin, r = machine.start(task.initial), task.registers
+    values = np.array(begin.layout.values)
+    wanted = machine.pack(
+        (task.wanted.T[:, None] == values[None, :, None]) & task.matters.T[:, None]
+    )  # [M, V, W]
+    fields = (x.astype(jnp.int8) for x in fields_of(program.T))
+    held = jax.vmap(lambda *one: machine.run(begin, Instruction(*one)).held)(*fields)
+
+    def count(location, cell):
+        hits = jax.lax.population_count(held[:, location] & wanted[cell][None])
+        return hits.astype(jnp.int32).sum((1, 2))
+
+    memory = [count(r + cell, cell) for cell in range(task.memory)]
+    some = [
+        functools.reduce(jnp.maximum, [count(i, cell) for i in range(r)], memory[cell])
+        for cell in range(task.memory)
+    ]
+    items, placed, near = int(task.matters.sum()), sum(memory), sum(some)
+    missing = items - (1 - config.anywhere) * placed - config.anywhere * near
+    share = missing / items if config.cost != "root-count" else missing
+    correctness = share if config.cost == "fraction" else jnp.sqrt(jnp.maximum(share, 0.0))
+    length = (program != 0).sum(0).astype(jnp.int32)
+    return correctness + config.alpha * length, placed == items, length
+
+
+def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task: Task):
+    """One change of each program, from random bits: a whole instruction, an empty slot, two slots
+    swapped, one shifted to another place, an opcode, an operand.  An illegal result: none."""
+    slots = len(program)
+    at = jnp.arange(slots, dtype=jnp.uint32)[:, None]
+    choice, i, j = bits[0] >> 16, bits[1] % slots, bits[2] % slots
+    kind = jnp.asarray(KINDS)[choice % len(KINDS)][None]
+    i, j = i[None], j[None]
+
+    def take(where):
+        return jnp.where(at == where, program, 0).sum(0, dtype=jnp.uint32)
+
+    one, other = take(i), take(j)
+    z, codes = bits[3], jnp.asarray(pool(task))
+    op, a, b = fields_of(one)
+    place = (z >> 1) % task.locations
+    first = z & 1 == 1
+    operand = _code(op, jnp.where(first, place, a), jnp.where(first, b, place))
+    opcode = _code(jnp.asarray(np.array(BRANCHLESS, np.uint32))[z % len(BRANCHLESS)], a, b)
+    changed = jnp.where(kind[0] == OPCODE, opcode, operand)
+    fine = (one != 0) & legal(*fields_of(changed), task.registers)
+    changed = jnp.where(fine, changed, one)
+    changed = jnp.where(kind[0] == WHOLE, codes[z % len(codes)], changed)
+    changed = jnp.where(kind[0] == DELETE, 0, changed)[None]
+
+    one, other = one[None], other[None]
+    swapped = jnp.where(at == i, other, jnp.where(at == j, one, program))
+    up, down = jnp.roll(program, -1, 0), jnp.roll(program, 1, 0)
+    shifted = jnp.where(at == j, one, jnp.where((at >= i) & (at < j), up,
+                        jnp.where((at > j) & (at <= i), down, program)))  # fmt: skip
+    return jnp.where(kind == SWAP, swapped, jnp.where(kind == SHIFT, shifted,
+                     jnp.where(at == i, changed, program)))  # fmt: skip
+
+
+def exchange(config: Config, key: Array, chains: Chains) -> Chains:
+    """Neighbours on every ladder swap programs, pairs (0, 1), (2, 3).. or (1, 2), (3, 4)..
+
+    With probability min(1, exp((beta - beta') (cost - cost'))).  What chains found best stays.
+    """
+    count, k = len(chains.cost), config.rungs
+    here, rung = np.arange(count), np.arange(count) % k
+    partners = []
+    for parity in (0, 1):
+        step = np.where((rung - parity) % 2 == 0, 1, -1)
+        inside = (rung + step >= 0) & (rung + step < k)
+        partners.append(np.where(inside, here + step, here))
+    key, which = jax.random.split(key)
+    partner = jnp.asarray(np.stack(partners))[jax.random.bits(which) & 1]
+    betas = jnp.asarray(config.betas[rung])
+    chance = (betas - betas[partner]) * (chains.cost - chains.cost[partner])
+    drawn = jnp.log(jax.random.uniform(key, (count,)))[jnp.minimum(partner, here)]
+    swap = (drawn < chance) & (partner != here)
+    order = jnp.where(swap, partner, here)
+    return chains._replace(
+        program=chains.program[:, order], cost=chains.cost[order],
+        exchanged=chains.exchanged + swap,
+    )  # fmt: skip
+
+
+def start(config: Config, task: Task, chains: int, warm: Program | None = None) -> Chains:
+    """Chains at the warm program, or empty.
+
+    Raises:
+      ValueError: no whole ladders, a task with branches, or a warm program that does not fit.
+    """
+    if chains < 1 or chains % config.rungs:
+        raise ValueError(f"{chains} chains; expected a multiple of the {config.rungs} rungs")
+    if task.labels or task.constants:
+        raise ValueError(f"{task.name}: its programs branch; expected a task without jumps")
+    program = np.zeros(config.slots, np.uint32) if warm is None else pack(warm, config.slots)
+    programs = jnp.tile(jnp.asarray(program)[:, None], (1, chains))
+    cost, right, length = evaluate(config, task, programs[:, :1])
+    lengths = jnp.where(right, length, config.slots + 1)
+    zero = jnp.zeros(chains, jnp.int32)
+    return Chains(
+        programs, jnp.tile(cost, chains), programs, jnp.tile(lengths, chains), zero, zero
+    )  # fmt: skip
+
+
+def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) -> Chains:
+    """All chains, `rounds` times `every` proposals each and an exchange.  Pure; consumes `key`."""
+    betas = jnp.asarray(config.betas[np.arange(len(chains.cost)) % config.rungs])
+
+    def step(c: Chains, key):
+        bits = jax.random.bits(key, (5, len(c.cost)), jnp.uint32)
+        new = propose(bits[:4], c.program, task)
+        cost, right, length = evaluate(config, task, new)
+        drawn = jnp.log((bits[4] >> 8).astype(jnp.float32) * 2**-24)
+        accept = drawn < -betas * (cost - c.cost)
         better = right & (length < c.best_length)
         return Chains(
-            jnp.where(accept, new, c.program), jnp.where(accept, cost, c.cost),
-            jnp.where(better, new, c.best), jnp.where(better, length, c.best_length), key,
-        )  # fmt: skip
+            jnp.where(accept[None], new, c.program), jnp.where(accept, cost, c.cost),
+            jnp.where(better[None], new, c.best), jnp.where(better, length, c.best_length),
+            c.accepted + accept, c.exchanged,
+        ), None  # fmt: skip
 
-    return jax.lax.scan(lambda s, _: (jax.vmap(step)(s, betas), None), state, None, steps)[0]
+    def lap(c: Chains, key):
+        key, last = jax.random.split(key)
+        c = jax.lax.scan(step, c, jax.random.split(key, config.every))[0]
+        return exchange(config, last, c), None
+
+    zero = jnp.zeros_like(chains.accepted)
+    chains = chains._replace(accepted=zero, exchanged=zero)
+    return jax.lax.scan(lap, chains, jax.random.split(key, rounds))[0]
 
 
-def walk(config: Config, task: Task, state: Chains, steps: int) -> Chains:
-    """All chains, `steps` proposals each."""
-    return _walk(config, task, state, steps)
+@functools.cache
+def compiled(mesh: Mesh, config: Config, task: Task, rounds: int):
+    """`walk(chains, key)` jitted over a mesh of one axis: each device has its share of the ladders."""
+    axis = mesh.axis_names[0]
+    each: Any = [
+        Spec(None, axis) if name in ("program", "best") else Spec(axis) for name in Chains._fields
+    ]
+    specs = Chains(*each)
+
+    def part(chains, key):
+        return walk(config, task, chains, jax.random.fold_in(key, jax.lax.axis_index(axis)), rounds)
+
+    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    return jax.jit(
+        jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False),
+        in_shardings=(where, NamedSharding(mesh, Spec())),
+        out_shardings=where,
+    )
 
 
-def best(config: Config, task: Task, state: Chains) -> Program | None:
+def best(config: Config, task: Task, chains: Chains) -> Program | None:
     """The shortest right program of all chains (to be proved by `proof.prove`), if there is one."""
-    lengths = np.asarray(state.best_length)
+    lengths = np.asarray(chains.best_length)
     chain = int(lengths.argmin())
     if lengths[chain] > config.slots:
         return None
-    return Program(np.asarray(state.best[chain]), task.registers, task.memory)
+    return unpack(np.asarray(chains.best)[:, chain], task)

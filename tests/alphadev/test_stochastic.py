@@ -1,28 +1,114 @@
-"""Stochastic search: what is right stays provable, and what is wrong is refused."""
+"""Stochastic search: what is right stays provable, exchanges lose nothing, what is wrong is refused."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alphajax import training
 from alphajax.alphadev import proof, references, stochastic, tasks
-from alphajax.alphadev.isa import Op
+from alphajax.alphadev.isa import Op, Program
+
+TASK = tasks.parse("sort2")
+CONFIG = stochastic.Config(slots=10, alpha=0.02, beta=30.0, hottest=1.0, rungs=4)
 
 
-def test_warm_start_of_sort2_stays_right_and_short():
-    task, warm = tasks.parse("sort2"), references.sorting_network(2)
-    config = stochastic.Config(slots=len(warm) + 1)
-    state = stochastic.init(config, task, jax.random.key(0), 32, warm)
-    state = stochastic.walk(config, task, state, 300)
-    found = stochastic.best(config, task, state)
-    assert proof.prove(found, task) and len(found) <= len(warm)
-    table = stochastic.legal(task.registers, task.memory)
-    programs = np.asarray(state.program).reshape(-1, 3)
-    programs = programs[programs[:, 0] != Op.NOP]
-    assert len(programs) and table[tuple(programs.T)].all()
+def random_programs(task, slots, count, seed):
+    codes = np.append(stochastic.pool(task), 0).astype(np.uint32)
+    return np.random.default_rng(seed).choice(codes, (slots, count))
 
 
-def test_bad_arguments():
-    with pytest.raises(ValueError, match="cost: received 'cube'"):
-        stochastic.Config(slots=9, cost="cube")
-    with pytest.raises(ValueError, match="hottest"):
-        stochastic.Config(slots=9, hottest=30.0)
+def instructions(chains):
+    return [
+        np.asarray(x).ravel() for x in stochastic.fields_of(chains.program[chains.program != 0])
+    ]
+
+
+@pytest.mark.parametrize("cost", stochastic.COSTS)
+def test_costs(cost):
+    config = stochastic.Config(slots=8, cost=cost, alpha=0.25, anywhere=0.0)
+    sorts = stochastic.pack(references.sorting_network(2), 8)
+    programs = jnp.asarray(np.stack([np.zeros(8, np.uint32), sorts], 1))
+    costs, right, length = stochastic.evaluate(config, TASK, programs)
+    # Of the three orders of two numbers, one has both items in the wrong place.
+    wrong = {"fraction": 2 / 6, "root": (2 / 6) ** 0.5, "root-count": 2**0.5}[cost]
+    np.testing.assert_allclose(costs, [wrong, 0.25 * 8], rtol=1e-6)
+    assert right.tolist() == [False, True] and length.tolist() == [0, 8]
+
+
+def test_only_legal_instructions_are_proposed_and_all_kinds_of_change():
+    programs = jnp.asarray(random_programs(TASK, 6, 4096, 2))
+    bits = jax.random.bits(jax.random.key(3), (4, 4096), jnp.uint32)
+    new = np.asarray(stochastic.propose(bits, programs, TASK))
+    assert set(new.ravel().tolist()) <= {0, *stochastic.pool(TASK).tolist()}
+    old = np.asarray(programs)
+    slots = (new != old).sum(0)
+    assert (slots <= 1).mean() > 0.5 and (slots == 2).any() and (slots > 2).any()
+    moved = slots > 1  # swapped or shifted: the same instructions
+    np.testing.assert_array_equal(np.sort(new[:, moved], 0), np.sort(old[:, moved], 0))
+
+
+def test_exchange_keeps_the_programs_and_favours_the_cold():
+    config = stochastic.Config(slots=4, beta=1e6, hottest=1.0, rungs=2)
+    chains = stochastic.start(config, TASK, 8)
+    programs = jnp.asarray(random_programs(TASK, 4, 8, 4))
+    chains = chains._replace(program=programs, cost=stochastic.evaluate(config, TASK, programs)[0])
+    after = chains
+    for seed in range(4):  # both parities are drawn
+        after = stochastic.exchange(config, jax.random.key(seed), after)
+    as_set = [sorted(map(tuple, np.asarray(c.program).T.tolist())) for c in (chains, after)]
+    assert as_set[0] == as_set[1] and int(after.exchanged.sum()) > 0
+    np.testing.assert_allclose(after.cost, stochastic.evaluate(config, TASK, after.program)[0])
+    cold, hot = np.asarray(after.cost).reshape(-1, 2).T
+    assert (cold <= hot).all()
+
+
+def test_warm_start_stays_right_and_cold_start_becomes_the_shortest():
+    mesh = training.make_mesh(2)
+    run = stochastic.compiled(mesh, CONFIG, TASK, 20)
+    warm = references.sorting_network(2)
+    chains = stochastic.start(CONFIG, TASK, 128, warm)
+    found = stochastic.best(CONFIG, TASK, run(chains, jax.random.key(0)))
+    assert proof.prove(found, TASK) and len(found) <= len(warm)
+    chains = stochastic.start(CONFIG, TASK, 128)
+    assert stochastic.best(CONFIG, TASK, chains) is None
+    for number in range(60):
+        chains = run(chains, jax.random.fold_in(jax.random.key(1), number))
+        found = stochastic.best(CONFIG, TASK, chains)
+        if found and len(found) <= 7:
+            break
+    assert proof.prove(found, TASK) and len(found) <= 8
+    op, a, b = instructions(chains)
+    assert len(op) and stochastic.legal(op, a, b, TASK.registers).all()
+    assert int(chains.accepted.min()) > 0 and int(chains.accepted.max()) <= 200
+
+
+def test_programs_are_packed_and_unpacked():
+    program = references.sorting_network(2)
+    assert stochastic.unpack(stochastic.pack(program, 11), TASK) == program
+    with pytest.raises(ValueError, match="of 8 instructions; expected up to 7"):
+        stochastic.pack(program, 7)
+    with pytest.raises(ValueError, match="CMOVE"):
+        stochastic.pack(Program(((Op.CMOVE, 0, 1),), 3, 2), 7)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"cost": "cube"}, "cost: received 'cube'"),
+        ({"hottest": 30.0}, "hottest"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"anywhere": 1.0}, "anywhere"),
+        ({"rungs": 0}, "rungs: received 0"),
+    ],
+)
+def test_bad_settings(given, message):
+    with pytest.raises(ValueError, match=message):
+        stochastic.Config(**{"slots": 9, **given})
+
+
+def test_bad_starts():
+    with pytest.raises(ValueError, match="6 chains; expected a multiple of the 4 rungs"):
+        stochastic.start(CONFIG, TASK, 6)
+    with pytest.raises(ValueError, match="branch"):
+        stochastic.start(CONFIG, tasks.parse("varsort3"), 4)
