@@ -34,14 +34,16 @@ class Args:
     """wall time after which the run ends"""
     stop_at: int | None = None
     """end when this rank is reached.  The walk never sees it"""
+    exchanges: int | None = None
+    """end after so many exchanges with the pools"""
     resume: Path | None = None
     """continue the run in this folder, with its own settings"""
     start: Path | None = None
     """a scheme to start from (.npz, .json, .txt), instead of the naive one"""
-    walkers: int = 2048
+    walkers: int = 512
     """on each device"""
-    checks: int = 16
-    """rounds of 16 sweeps between two exchanges with the pools"""
+    checks: int = 64
+    """rounds of 64 steps between two exchanges with the pools"""
     plus_after: int = 5000
     """flips without a gain before a plus transition"""
     margin: int = 2
@@ -178,6 +180,9 @@ def search(args: Args, folder, target, scheme, masks) -> int:
                 why = "interrupted"
                 break
             if time.time() - STARTED > 60 * args.minutes:
+                break
+            if args.exchanges and notes["iteration"] >= args.exchanges:
+                why = "exchanges"
                 break
             # Every stretch draws from the run's seed and its own number: resumed is as never killed.
             notes["iteration"] += 1

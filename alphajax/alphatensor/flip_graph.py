@@ -10,11 +10,11 @@ at the price of one product, Arai, Ichikawa and Hukushima, "Adaptive flip graph 
 multiplication" (2024); restarts from pools, also Moosbauer and Poole, "Flip graphs with symmetry and
 new matrix multiplication schemes" (2025).
 
-Walkers stand on the last axis, a factor is a bit mask.  A *sweep* pairs the rows of all walkers by one
-random permutation that the walkers share, and flips every pair that shares a factor: the pairs are
-disjoint, so the flips do not interfere, no walker looks anything up, and all of it vectorises.  What a
-walker draws for itself is the direction of each flip, so equal walkers part at their first flip.
-Merging two products that share two factors needs no test of its own: flipping them makes a factor zero.
+Walkers stand on the last axis, a factor is a bit mask.  In one step all walkers take the same row i,
+compare it with every other row in all three modes, and each flips it with a random one of those that
+share a factor with it.  So rows are read at fixed places and everything vectorises over walkers; what
+a walker draws for itself is the partner and the direction, so equal walkers part at once.  Merging two
+products that share two factors needs no test of its own: flipping them makes a factor zero.
 
 Shapes: B walkers, R rows (holes are zero), P planes of a factor: the uint32 words of its mask over Z_2;
 over Z, with entries in {-1, 0, 1}, the words of the mask of +1, then those of the mask of -1.
@@ -34,8 +34,9 @@ from alphajax.alphatensor.schemes import Scheme, check_sizes, naive
 from alphajax.alphatensor.tensors import Target
 
 RINGS = ("Z2", "Z")
-CHECK = 16  # sweeps between two looks at the ranks
+CHECK = 64  # steps between two looks at the ranks
 MAX_ENTRIES = 64
+MAX_ROWS = 1024
 
 
 class Walkers(NamedTuple):
@@ -71,6 +72,8 @@ def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
     rows = scheme.rank if rows is None else rows
     if rows < scheme.rank:
         raise ValueError(f"{rows} rows for a scheme of rank {scheme.rank}; expected at least as many")
+    if rows > MAX_ROWS:
+        raise ValueError(f"{rows} rows; expected at most {MAX_ROWS}")
     count = words(max(scheme.shape))
     planes = []
     for factor in scheme.factors:
@@ -209,32 +212,82 @@ def _xorshift(x):
     return x ^ (x << 5)
 
 
-def sweep(planes, generator, order, ring: str):
-    """Pairs the rows by `order` int32 [R], R even, and flips what can be, one mode after the other.
+def _materialise(x, zero):
+    """The same arrays, as a point across which XLA's CPU compiler does not fuse.
 
-    The factors come and go as three tuples of P arrays [R, B], and the flips are left unsummed: one
-    array for all, or a sum, makes XLA compute the whole sweep again for each part (3 times slower).
+    It would compute the whole search for a partner again for each of its consumers (5 times slower),
+    and drops `optimization_barrier` too early; a loop of no rounds, unknown to it, stays.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.lax.optimization_barrier(x)
+    change = lambda c: (c[0] - 1, jax.tree.map(lambda a: ~a, c[1]))  # noqa: E731
+    return jax.lax.while_loop(lambda c: c[0] > 0, change, (jnp.minimum(zero, 0), x))[1]
+
+
+def partner(planes, row, generator, i, ring: str) -> UInt32[Array, " B"]:
+    """A random row that shares a factor with row i, up to its sign over Z, and the mode of the factor.
+
+    Args:
+      row: row i itself, three factors [B].
+      generator: random words [B]; only their products with odd numbers are looked at.
 
     Returns:
-      Planes with their rows in another order, generator [B], flips done [R / 2, B].
+      Random bits << 12 | mode << 10 | row; less than 4096 where there is none.
     """
-    half = len(order) // 2
+    count, words = planes[0][0].shape[0], len(planes[0])
+    i = i.astype(jnp.uint32)
+    negative = [_negate(factor, True, ring) for factor in row]
+    best = jnp.zeros_like(generator)
+    for r in range(count):
+        score = generator * np.uint32((2 * r + 1) * 2654435769 % 2**32)
+        for mode in range(3):
+            other = tuple(x[r] for x in planes[mode])
+            same = _equal(other, row[mode])
+            if ring == "Z":
+                same = same | _equal(other, negative[mode])
+            bits = (score << (7 * mode)) & np.uint32(0xFFFFF000) | np.uint32(mode << 10 | r)
+            best = jnp.maximum(best, jnp.where(same & (i != r), bits, np.uint32(0)))
+        if (r + 1) % (64 // words) == 0:  # the compiler gives up on longer expressions
+            best = _materialise(best, -i.astype(jnp.int32))
+    return best
+
+
+def step(planes, generator, i, ring: str):
+    """Flips row i, int32 [], of every walker with a random row that shares a factor with it.
+
+    The factors come and go as three tuples of P arrays [R, B].
+
+    Returns:
+      Planes, generator [B], and where a flip was done [B].
+    """
+    first = [tuple(x[i] for x in factor) for factor in planes]
     generator = _xorshift(generator)
-    first = [tuple(x[order[:half]] for x in factor) for factor in planes]
-    second = [tuple(x[order[half:]] for x in factor) for factor in planes]
-    spread = (np.arange(half, dtype=np.uint64) * 2654435769 * 2 + 0x9E3779B1) % 2**32
-    bits = generator[None] * spread.astype(np.uint32)[:, None]
-    flips = jnp.zeros(bits.shape, jnp.int32)
-    for mode in range(3):
-        direction = (bits >> (31 - mode)) & 1 != 0
-        minus = (bits >> (28 - mode)) & 1 != 0
-        first, second, done = flip(first, second, mode, direction, minus, ring)
-        flips = flips + done
-    joined = tuple(
-        tuple(jnp.concatenate([x, y]) for x, y in zip(one, two, strict=True))
-        for one, two in zip(first, second, strict=True)
+    code = _materialise(partner(planes, first, generator, i, ring), -i)
+    found = (code >= 4096) & _some(first[0])
+    j, mode = (code & 1023).astype(jnp.int32), (code >> 10) & 3
+    columns = jnp.arange(len(generator))
+    second = [tuple(x[j, columns] for x in factor) for factor in planes]
+
+    def turned(row, by: int):
+        """Factor k of the result is factor k + by * mode of the row."""
+        at = [[row[(k + by * m) % 3] for m in range(3)] for k in range(3)]
+        return [_where(mode == 0, x, _where(mode == 1, y, z)) for x, y, z in at]
+
+    direction, minus = (generator >> 31) != 0, ((generator >> 30) & 1) != 0
+    one, two, done = flip(turned(first, 1), turned(second, 1), 0, direction, minus, ring)
+    done = done & found
+    one = [_where(done, x, y) for x, y in zip(turned(one, -1), first, strict=True)]
+    two = [_where(done, x, y) for x, y in zip(turned(two, -1), second, strict=True)]
+    one, two, done, j = _materialise((one, two, done, jnp.where(found, j, i)), -i)
+
+    def put(plane, x, y):  # row i last: without a partner j is i
+        plane = plane.at[j, columns].set(y, unique_indices=True, mode="promise_in_bounds")
+        return jax.lax.dynamic_update_index_in_dim(plane, x, i, 0)
+
+    planes = tuple(
+        tuple(map(put, factor, x, y)) for factor, x, y in zip(planes, one, two, strict=True)
     )
-    return joined, generator, flips
+    return planes, generator, done
 
 
 def rank(factors: UInt32[Array, "3 P R B"]) -> Int[Array, " B"]:
@@ -279,12 +332,10 @@ def plus(factors, generator, wanted, ring: str):
 
 
 def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
-    """Walkers on masks [3, P, R] (all on one scheme) or [3, P, R, B]; R is made even."""
+    """Walkers on masks [3, P, R] (all on one scheme) or [3, P, R, B]."""
     masks = np.asarray(masks, np.uint32)
     if masks.ndim == 3:
         masks = np.repeat(masks[..., None], walkers, 3)
-    if masks.shape[2] % 2:
-        masks = np.concatenate([masks, np.zeros_like(masks[:, :, :1])], 2)
     generator = np.random.default_rng(seed).integers(1, 2**32, walkers, dtype=np.uint32)
     ranks = (masks[0] != 0).any(0).sum(0).astype(np.int32)
     zero = np.zeros(walkers, np.int32)
@@ -294,7 +345,7 @@ def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
 def walk(
     walkers: Walkers, key: Array, checks: int, ring: str, plus_after: int, margin: int
 ) -> Walkers:
-    """`checks` times 16 sweeps, with a plus transition after `plus_after` flips without a gain.
+    """`checks` times 64 steps, with a plus transition after `plus_after` flips without a gain.
 
     Consumes `key`.  The rank stays within `margin` of the walker's best.  Pure; jit with `checks`
     and what follows static.
@@ -302,19 +353,19 @@ def walk(
     count = walkers.factors.shape[2]
 
     def check(k, state: Walkers) -> Walkers:
-        orders = jnp.argsort(jax.random.bits(jax.random.fold_in(key, k), (CHECK, count)), axis=1)
+        rows = jax.random.randint(jax.random.fold_in(key, k), (CHECK,), 0, count)
 
         def one(s, carry):
             planes, generator, flips = carry
-            planes, generator, done = sweep(planes, generator, orders[s], ring)
+            planes, generator, done = step(planes, generator, rows[s], ring)
             return planes, generator, flips + done
 
-        none = jnp.zeros((count // 2, state.flips.shape[0]), jnp.int32)
+        none = jnp.zeros_like(state.flips)
         planes = tuple(tuple(factor) for factor in state.factors)
         planes, generator, flips = jax.lax.fori_loop(
             0, CHECK, one, (planes, state.generator, none)
         )
-        factors, flips = _stack(planes), flips.sum(0)
+        factors = _stack(planes)
         now = rank(factors)
         better = now < state.best_rank
         best = jnp.where(better[None, None, None], factors, state.best)
@@ -359,18 +410,16 @@ def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
 
 @functools.partial(jax.jit, static_argnames=("ring", "checks", "plus_after", "margin"))
 def improve(
-    factors: UInt32[Array, "3 P R B"], key: Array, *, ring: str, checks: int = 256,
+    factors: UInt32[Array, "3 P R B"], key: Array, *, ring: str, checks: int = 64,
     plus_after: int = 5000, margin: int = 2,
 ) -> tuple[UInt32[Array, "3 P R B"], Int[Array, " B"]]:  # fmt: skip
     """Schemes as masks made shorter, each by a walk of its own; never longer.  Pure; consumes `key`.
 
-    R must be even; holes are zero rows, and plus transitions need one.
+    Holes are zero rows, and plus transitions need one.
 
     Returns:
       The shortest schemes met, and their ranks.
     """
-    if factors.shape[2] % 2:
-        raise ValueError(f"{factors.shape[2]} rows; expected an even number: add a hole")
     walk_key, key = jax.random.split(key)
     generator = jax.random.bits(key, factors.shape[3:], jnp.uint32) | 1
     zero = jnp.zeros(factors.shape[3:], jnp.int32)

@@ -103,8 +103,7 @@ def exchange(
     np.minimum(known, walkers.best_rank, out=known)
     level = pools.level(enough)
     behind = (walkers.best_rank > level) | (ages > limit)
-    rows = level + margin + 1
-    rows += rows % 2
+    rows = level + margin
     if walkers.factors.shape[2] - rows >= 8:
         behind |= (walkers.factors[0] != 0).any(0).sum(0) > rows
         factors, best = walkers.factors.copy(), walkers.best.copy()
