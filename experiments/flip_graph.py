@@ -2,6 +2,7 @@
 
     python experiments/flip_graph.py --size 3,3,3 --stop-at 23
     python experiments/flip_graph.py --size 4,4,4 --ring Z2 --minutes 10
+    python experiments/flip_graph.py --size 5,5,5 --symmetric 1,5 2,4 3 --plus-after 50000
     python experiments/flip_graph.py --resume runs/flip-4x4x4-Z2-seed0
 
 What is found is verified exactly, lifted from Z_2 to Z where it lifts, printed and saved.
@@ -12,6 +13,7 @@ import time
 STARTED = time.time()
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -40,6 +42,9 @@ class Args:
     """continue the run in this folder, with its own settings"""
     start: Path | None = None
     """a scheme to start from (.npz, .json, .txt), instead of the naive one"""
+    symmetric: tuple[str, ...] = ()
+    """walk among cyclic-symmetric schemes of a square size: the fixed cubes, sets of 1..n that together
+    are all of it, e.g. `--symmetric 1,5 2,4 3` for 5,5,5"""
     walkers: int = 512
     """on each device"""
     checks: int = 64
@@ -57,7 +62,7 @@ class Args:
 
 
 WHAT_IT_IS = (
-    "size", "ring", "seed", "start", "walkers", "checks", "plus_after", "margin", "limit", "devices"
+    "size", "ring", "seed", "start", "symmetric", "walkers", "checks", "plus_after", "margin", "limit", "devices"
 )  # fmt: skip
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
 
@@ -76,6 +81,7 @@ def main(args: Args) -> int:
         try:  # before anything of jax is asked for: the devices are among them
             said = json.loads((args.resume / "config.json").read_text())["arguments"]
             said["start"] = said["start"] and Path(said["start"])
+            said["symmetric"] = tuple(said["symmetric"])
             args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
         except (OSError, ValueError, KeyError, TypeError) as error:
             fail(f"cannot resume: {error}")
@@ -87,7 +93,8 @@ def main(args: Args) -> int:
             if getattr(args, name) < 1:
                 raise ValueError(f"--{name}: received {getattr(args, name)}; expected 1 or more")
         config = {name: getattr(args, name) for name in WHAT_IT_IS}
-        config = {"arguments": config | {"start": args.start and str(args.start)}}
+        config |= {"start": args.start and str(args.start), "symmetric": list(args.symmetric)}
+        config = {"arguments": config}
         name = f"flip-{args.size.replace(',', 'x')}-{args.ring}-seed{args.seed}"
         path = args.resume or args.out or free_folder(name)
         begin = begun(args)
@@ -99,13 +106,21 @@ def main(args: Args) -> int:
 
 
 def begun(args: Args):
-    """The target and the scheme to start from, verified."""
-    from alphajax.alphatensor import flip_graph, scheme_files, schemes, tensors
+    """The target, its rows to walk on as masks, and how masks become a scheme; verified."""
+    from alphajax.alphatensor import flip_graph, flip_orbits, scheme_files, schemes, tensors
     from alphajax.alphatensor.findings import NotAScheme, checked
 
     if args.ring not in flip_graph.RINGS:
         raise ValueError(f"--ring: received {args.ring!r}; expected one of {flip_graph.RINGS}")
     target = tensors.parse(args.size)
+    if args.symmetric:
+        if args.start or not target.sizes or len(set(target.sizes)) > 1:
+            raise ValueError("--symmetric: expected a square --size n,n,n, and no --start")
+        partition = flip_orbits.parse(args.symmetric)
+        orbits, cubes = flip_orbits.start(target.sizes[0], partition, args.ring)
+        whole = functools.partial(flip_orbits.whole, cubes=cubes)
+        checked(whole(orbits), target)
+        return target, flip_graph.pack(orbits), whole
     scheme = flip_graph.start_scheme(target, args.ring)
     if args.start:
         scheme = next(iter(scheme_files.load(args.start).values()))
@@ -113,12 +128,12 @@ def begun(args: Args):
             raise ValueError(f"{args.start} holds {scheme!r}; expected one of {target.name}")
         scheme = schemes.over(scheme, args.ring)
     try:
-        return target, checked(scheme, target), flip_graph.pack(scheme)
+        return target, flip_graph.pack(checked(scheme, target)), lambda scheme: scheme
     except NotAScheme as error:
         raise ValueError(f"cannot start there: {error}") from error
 
 
-def search(args: Args, folder, target, scheme, masks) -> int:
+def search(args: Args, folder, target, masks, whole) -> int:
     """Walks, exchanges, shows, and ends by saying what was found."""
     import jax
     import numpy as np
@@ -144,29 +159,35 @@ def search(args: Args, folder, target, scheme, masks) -> int:
         rows = masks.shape[2] + args.margin
         padded = np.pad(masks, [(0, 0), (0, 0), (0, rows - masks.shape[2])])
         walkers = flip_graph.start(padded, count, args.seed)
-        ages, known = np.zeros(count, np.int64), np.full(count, scheme.rank)
+        ages, known = np.zeros(count, np.int64), np.full(count, masks.shape[2])
         notes = {"iteration": 0, "seconds": 0.0, "flips": 0, "rank": None, "found": None}
     before, key = notes["seconds"], jax.random.key(args.seed)
-    run = flip_graph.compiled(mesh, args.checks, args.ring, args.plus_after, args.margin)
-    best, saved, why, result = None, time.time(), "minutes", {}
+    run = flip_graph.compiled(
+        mesh, args.checks, args.ring, args.plus_after, args.margin, bool(args.symmetric)
+    )
+    best, rows, saved, why, result = None, None, time.time(), "minutes", {}
+
+    def read(member):
+        """A member of the pools as a scheme of the target, verified."""
+        found = flip_graph.unpack(
+            member, target.shape, args.ring, None if args.symmetric else target.sizes
+        )
+        return checked(whole(found), target)
 
     def keep():
         flip_pools.save(file, pools, walkers, {"ages": ages, "known": known}, notes)
 
     def report() -> None:
         """Verifies, saves and tells what is the best now."""
-        nonlocal best, result
-        member = pools.members[pools.best][0]
-        best = checked(
-            flip_graph.unpack(member, target.shape, args.ring, target.sizes), target
-        )
+        nonlocal best, rows, result
+        best, rows = read(pools.members[pools.best][0]), pools.best
         if notes["rank"] != best.rank:
             notes["rank"] = best.rank
             notes["found"] = {"seconds": round(notes["seconds"], 2), "flips": notes["flips"]}
         scheme_files.save_npz(folder.path / "best" / "scheme.npz", {target.name: best})
         write_atomically(folder.path / "best" / "scheme.txt", algorithms.readable(best) + "\n")
         result = {
-            "system": "flip_graph", "target": target.name, "ring": args.ring, "best": best.rank,
+            "system": "flip_graph", "symmetric": list(args.symmetric), "target": target.name, "ring": args.ring, "best": best.rank,
             "verified": True, "learned": False, "games": None, "simulations": None,
             **notes["found"], "seed": args.seed, "device": runs.device_name(),
             "version": __version__,
@@ -202,10 +223,10 @@ def search(args: Args, folder, target, scheme, masks) -> int:
             rate = flips / (now - clock)
             folder.append([{
                 "iteration": notes["iteration"], "seconds": round(notes["seconds"], 3),
-                "flips": notes["flips"], "flips_per_second": round(rate), "best_rank": pools.best,
-                "mean_rank": round(float(walkers.best_rank.mean()), 3),
+                "flips": notes["flips"], "flips_per_second": round(rate), "best_rows": pools.best,
+                "mean_rows": round(float(walkers.best_rank.mean()), 3),
             }])  # fmt: skip
-            if pools.best < best.rank:
+            if pools.best < rows:
                 report()
                 display.say(f"rank {best.rank}, verified, after {notes['seconds']:.1f} s")
             sizes = list(pools.sizes().items())[:5]
@@ -226,9 +247,8 @@ def search(args: Args, folder, target, scheme, masks) -> int:
     if args.ring == "Z2":
         lifted = "no lift to Z was found"
         for member in pools.members[pools.best][:5]:
-            found = flip_graph.unpack(member, target.shape, "Z2", target.sizes)
             try:
-                over_z = lifting.lift(checked(found, target), target.array, tries=2, seed=args.seed)
+                over_z = lifting.lift(read(member), target.array, tries=2, seed=args.seed)
             except lifting.LiftError:
                 continue
             lifted = f"lifted to {over_z.ring}, verified"

@@ -224,11 +224,12 @@ def _materialise(x, zero):
     return jax.lax.while_loop(lambda c: c[0] > 0, change, (jnp.minimum(zero, 0), x))[1]
 
 
-def partner(planes, row, generator, i, ring: str) -> UInt32[Array, " B"]:
+def partner(planes, row, generator, i, ring: str, symmetric: bool) -> UInt32[Array, " B"]:
     """A random row that shares a factor with row i, up to its sign over Z, and the mode of the factor.
 
     Args:
       row: row i itself, three factors [B].
+      symmetric: only the first factor of row i is looked for, in any mode of the other rows.
       generator: random words [B]; only their products with odd numbers are looked at.
 
     Returns:
@@ -242,9 +243,10 @@ def partner(planes, row, generator, i, ring: str) -> UInt32[Array, " B"]:
         score = generator * np.uint32((2 * r + 1) * 2654435769 % 2**32)
         for mode in range(3):
             other = tuple(x[r] for x in planes[mode])
-            same = _equal(other, row[mode])
+            mine = 0 if symmetric else mode
+            same = _equal(other, row[mine])
             if ring == "Z":
-                same = same | _equal(other, negative[mode])
+                same = same | _equal(other, negative[mine])
             bits = (score << (7 * mode)) & np.uint32(0xFFFFF000) | np.uint32(mode << 10 | r)
             best = jnp.maximum(best, jnp.where(same & (i != r), bits, np.uint32(0)))
         if (r + 1) % (64 // words) == 0:  # the compiler gives up on longer expressions
@@ -252,32 +254,44 @@ def partner(planes, row, generator, i, ring: str) -> UInt32[Array, " B"]:
     return best
 
 
-def step(planes, generator, i, ring: str):
-    """Flips row i, int32 [], of every walker with a random row that shares a factor with it.
+def step(planes, generator, i, ring: str, symmetric: bool = False):
+    """Flips row i of every walker with a random row that shares a factor with it.
 
-    The factors come and go as three tuples of P arrays [R, B].
+    The factors come and go as three tuples of P arrays [R, B].  Where `symmetric`, a row stands for
+    its three cyclic rotations: rows may be rotated at will, and a flip of two different orbits is the
+    same flip in each rotation (Moosbauer and Poole 2025).
+
+    Args:
+      i: int32 [], below R; where `symmetric` below 3 R: R times the rotation of row i, and the row.
 
     Returns:
       Planes, generator [B], and where a flip was done [B].
     """
+    count = planes[0][0].shape[0]
+    turn, i = i // count, i % count
     first = [tuple(x[i] for x in factor) for factor in planes]
-    generator = _xorshift(generator)
-    code = _materialise(partner(planes, first, generator, i, ring), -i)
-    found = (code >= 4096) & _some(first[0])
-    j, mode = (code & 1023).astype(jnp.int32), (code >> 10) & 3
-    columns = jnp.arange(len(generator))
-    second = [tuple(x[j, columns] for x in factor) for factor in planes]
 
-    def turned(row, by: int):
+    def turned(row, mode, by: int):
         """Factor k of the result is factor k + by * mode of the row."""
         at = [[row[(k + by * m) % 3] for m in range(3)] for k in range(3)]
         return [_where(mode == 0, x, _where(mode == 1, y, z)) for x, y, z in at]
 
+    if symmetric:
+        first = turned(first, turn, 1)
+    generator = _xorshift(generator)
+    code = _materialise(partner(planes, first, generator, i, ring, symmetric), -i)
+    found = (code >= 4096) & _some(first[0])
+    j, mode = (code & 1023).astype(jnp.int32), (code >> 10) & 3
+    columns = jnp.arange(len(generator))
+    second = [tuple(x[j, columns] for x in factor) for factor in planes]
     direction, minus = (generator >> 31) != 0, ((generator >> 30) & 1) != 0
-    one, two, done = flip(turned(first, 1), turned(second, 1), 0, direction, minus, ring)
+    facing = first if symmetric else turned(first, mode, 1)
+    one, two, done = flip(facing, turned(second, mode, 1), 0, direction, minus, ring)
     done = done & found
-    one = [_where(done, x, y) for x, y in zip(turned(one, -1), first, strict=True)]
-    two = [_where(done, x, y) for x, y in zip(turned(two, -1), second, strict=True)]
+    if not symmetric:
+        one, two = turned(one, mode, -1), turned(two, mode, -1)
+    one = [_where(done, x, y) for x, y in zip(one, first, strict=True)]
+    two = [_where(done, x, y) for x, y in zip(two, second, strict=True)]
     one, two, done, j = _materialise((one, two, done, jnp.where(found, j, i)), -i)
 
     def put(plane, x, y):  # row i last: without a partner j is i
@@ -343,21 +357,22 @@ def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
 
 
 def walk(
-    walkers: Walkers, key: Array, checks: int, ring: str, plus_after: int, margin: int
-) -> Walkers:
+    walkers: Walkers, key: Array, checks: int, ring: str, plus_after: int, margin: int,
+    symmetric: bool = False,
+) -> Walkers:  # fmt: skip
     """`checks` times 64 steps, with a plus transition after `plus_after` flips without a gain.
 
     Consumes `key`.  The rank stays within `margin` of the walker's best.  Pure; jit with `checks`
     and what follows static.
     """
-    count = walkers.factors.shape[2]
+    most = walkers.factors.shape[2] * (3 if symmetric else 1)
 
     def check(k, state: Walkers) -> Walkers:
-        rows = jax.random.randint(jax.random.fold_in(key, k), (CHECK,), 0, count)
+        rows = jax.random.randint(jax.random.fold_in(key, k), (CHECK,), 0, most)
 
         def one(s, carry):
             planes, generator, flips = carry
-            planes, generator, done = step(planes, generator, rows[s], ring)
+            planes, generator, done = step(planes, generator, rows[s], ring, symmetric)
             return planes, generator, flips + done
 
         none = jnp.zeros_like(state.flips)
@@ -388,7 +403,9 @@ def walk(
 
 
 @functools.cache
-def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
+def compiled(
+    mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int, symmetric: bool = False
+):
     """`walk` jitted over a mesh of one axis: each device walks with its own share of the walkers."""
     axis = mesh.axis_names[0]
     last = Spec(None, None, None, axis)
@@ -397,7 +414,7 @@ def compiled(mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int):
 
     def part(walkers, key):
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        return walk(walkers, key, checks, ring, plus_after, margin)
+        return walk(walkers, key, checks, ring, plus_after, margin, symmetric)
 
     # Stated: what comes from the host and what comes from the last call must be one compilation.
     where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)

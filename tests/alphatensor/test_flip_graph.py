@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import flip_graph, flip_pools, schemes, tensors
+from alphajax.alphatensor import flip_graph, flip_orbits, flip_pools, schemes, tensors
 from alphajax.alphatensor.schemes import Scheme
 
 RINGS = flip_graph.RINGS
@@ -148,3 +148,25 @@ def test_pools_are_saved_whole_and_damage_is_told(tmp_path):
         flip_pools.load(path)
     with pytest.raises(flip_pools.PoolError):
         flip_pools.load(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("n, partition", [(2, ((0, 1),)), (3, ((0, 2), (1,)))])
+def test_orbits_stand_for_their_rotations(ring, n, partition):
+    orbits, cubes = flip_orbits.start(n, partition, ring)
+    assert schemes.verify(flip_orbits.whole(orbits, cubes))
+    state = flip_graph.start(flip_graph.pack(orbits, orbits.rank + 2), 32, 3)
+    run = jax.jit(flip_graph.walk, static_argnums=range(2, 7))
+    state = run(state, jax.random.key(0), 40, ring, 100, 2, True)
+    assert (state.flips > 100).any()
+    for each in held(state.factors, orbits) + held(state.best, orbits):
+        assert schemes.verify(flip_orbits.whole(each, cubes))
+    if n == 2 and ring == "Z2":  # Strassen's: one cube and two orbits
+        assert state.best_rank.min() == 2
+
+
+def test_cubes_that_are_no_partition_are_refused():
+    with pytest.raises(ValueError, match=r"each of 1\.\.3"):
+        flip_orbits.start(3, ((0, 1),), "Z2")
+    with pytest.raises(ValueError, match="such as 1,5"):
+        flip_orbits.parse(["a"])
