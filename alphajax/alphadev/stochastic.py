@@ -192,7 +192,8 @@ def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task:
     operand = _code(op, jnp.where(first, place, a), jnp.where(first, b, place))
     opcode = _code(jnp.asarray(np.array(BRANCHLESS, np.uint32))[z % len(BRANCHLESS)], a, b)
     changed = jnp.where(kind[0] == OPCODE, opcode, operand)
-    fine = (one != 0) & legal(*fields_of(changed), task.registers)
+    new_op, new_a, new_b = fields_of(changed)
+    fine = (one != 0) & legal(new_op, new_a, new_b, task.registers)
     changed = jnp.where(fine, changed, one)
     changed = jnp.where(kind[0] == WHOLE, codes[z % len(codes)], changed)
     changed = jnp.where(kind[0] == DELETE, 0, changed)[None]
