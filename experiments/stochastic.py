@@ -62,6 +62,8 @@ class Args:
     """on each device; a multiple of the rungs"""
     rounds: int = 50
     """exchanges in a stretch, after which the host looks"""
+    spread: float = 0.02
+    """chance, after each stretch, that a ladder which lags is replaced by one of the best"""
     devices: int | None = None
     """how many devices to use (default: all; on a CPU, one for each core)"""
     save_seconds: float = 30.0
@@ -70,7 +72,7 @@ class Args:
 
 WHAT_IT_IS = (
     "task", "warm", "seed", "cost", "alpha", "beta", "hottest", "rungs", "every", "anywhere", "slots",
-    "chains", "rounds", "devices",
+    "chains", "rounds", "spread", "devices",
 )  # fmt: skip
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
 
@@ -118,6 +120,8 @@ def begun(args: Args):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name}: received {value}; expected 1 or more")
+    if not 0 <= args.spread <= 1:
+        raise ValueError(f"--spread: received {args.spread}; expected 0 to 1")
     task, warm = tasks.parse(args.task), None
     slots = args.slots or (task.human * 4 // 3 if task.human else task.length_limit)
     if args.warm:
@@ -263,6 +267,8 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
             }])  # fmt: skip
             if report():
                 display.say(f"{len(program)} instructions, proved, after {notes['seconds']:.1f} s")
+            host = np.random.default_rng([args.seed, notes["iteration"]])
+            chains = stochastic.spread(config, chains, args.spread, host)
             display.update({
                 "time": duration(notes["seconds"]),
                 "best": str(len(program)) if program else "-",

@@ -122,14 +122,12 @@ def pack(program: Program, slots: int) -> UInt32[np.ndarray, " slots"]:
     Raises:
       ValueError: more instructions than slots, or other ones than the chains write.
     """
-    ops = {op for op, _, _ in program.instructions}
-    if ops - set(BRANCHLESS):
-        names = ", ".join(sorted(Op(op).name for op in ops - set(BRANCHLESS)))
-        raise ValueError(f"a program with {names}; expected moves, compares, conditional moves")
+    codes = _code(*program.array.T.astype(np.uint32))
+    if not legal(*program.array.T, program.registers).all():
+        raise ValueError("a program with other instructions than chains write: `stochastic.legal`")
     if len(program) > slots:
         raise ValueError(f"a program of {len(program)} instructions; expected up to {slots} slots")
     out = np.zeros(slots, np.uint32)
-    codes = _code(*program.array.T.astype(np.uint32))
     out[np.arange(len(codes)) * slots // max(len(codes), 1)] = codes
     return out
 
@@ -139,19 +137,11 @@ def unpack(codes: np.ndarray, task: Task) -> Program:
     return Program(np.stack(fields_of(np.asarray(codes)), -1), task.registers, task.memory)
 
 
-def evaluate(
-    config: Config, task: Task, program: UInt32[Array, "slots C"]
-) -> tuple[Float[Array, " C"], Bool[Array, " C"], Int[Array, " C"]]:
-    """Cost, whether all tests come out right, and length, of each program.
-
-    An item counts fully where it lies in its memory cell, and by `anywhere` where a register holds
-    it: the one register that holds that cell's item in most tests.
-    """
-    begin, r = machine.start(task.initial), task.registers
-    values = np.array(begin.layout.values)
-    wanted = machine.pack(
-        (task.wanted.T[:, None] == values[None, :, None]) & task.matters.T[:, None]
-    )  # [M, V, W]
+def _missing(config: Config, task: Task, which, program):
+    """Items that some tests still want, float32 `[C]`; and whether memory is right in all of them."""
+    begin, r = machine.start(task.initial[which]), task.registers
+    values, matters = np.array(begin.layout.values), task.matters[which].T[:, None]
+    wanted = machine.pack((task.wanted[which].T[:, None] == values[None, :, None]) & matters)
     fields = (x.astype(jnp.int8) for x in fields_of(program.T))
     held = jax.vmap(lambda *one: machine.run(begin, Instruction(*one)).held)(*fields)
 
@@ -159,17 +149,56 @@ def evaluate(
         hits = jax.lax.population_count(held[:, location] & wanted[cell][None])
         return hits.astype(jnp.int32).sum((1, 2))
 
-    memory = [count(r + cell, cell) for cell in range(task.memory)]
-    some = [
+    cells = range(task.memory)
+    memory = [count(r + cell, cell) for cell in cells]
+    near = [
         functools.reduce(jnp.maximum, [count(i, cell) for i in range(r)], memory[cell])
-        for cell in range(task.memory)
+        for cell in cells
     ]
-    items, placed, near = int(task.matters.sum()), sum(memory), sum(some)
-    missing = items - (1 - config.anywhere) * placed - config.anywhere * near
-    share = missing / items if config.cost != "root-count" else missing
-    correctness = share if config.cost == "fraction" else jnp.sqrt(jnp.maximum(share, 0.0))
-    length = (program != 0).sum(0).astype(jnp.int32)
-    return correctness + config.alpha * length, placed == items, length
+    items, placed = int(matters.sum()), sum(memory)
+    return items - (1 - config.anywhere) * placed - config.anywhere * sum(near), placed == items
+
+
+def evaluate(
+    config: Config, task: Task, program: UInt32[Array, "slots C"], bound=None
+) -> tuple[Float[Array, " C"], Bool[Array, " C"], Int[Array, " C"]]:
+    """Cost, whether all tests come out right, and length, of each program.
+
+    An item counts fully where it lies in its memory cell, and by `anywhere` where a register holds
+    it: the one register that holds that cell's item in most tests.
+
+    With a `bound`, programs that cost at least that much are not judged to the end: their cost is
+    then too low, but no lower than the bound.  Most proposals are as wrong as that on 32 tests.
+    """
+    items, length = int(task.matters.sum()), (program != 0).sum(0).astype(jnp.int32)
+
+    def cost(missing, length):
+        share = missing / items if config.cost != "root-count" else missing
+        correctness = share if config.cost == "fraction" else jnp.sqrt(jnp.maximum(share, 0.0))
+        return correctness + config.alpha * length
+
+    everything = np.arange(task.tests)
+    if bound is None or task.tests <= machine.WORD:
+        missing, right = _missing(config, task, everything, program)
+        return cost(missing, length), right, length
+    few = np.random.default_rng(0).permutation(everything)[: machine.WORD]
+    costs, right = (
+        cost(_missing(config, task, few, program)[0], length),
+        jnp.zeros_like(length, bool),
+    )
+    left = costs < bound
+    order, size = jnp.argsort(~left), max(1, len(length) // 8)
+
+    def judge(state):
+        first, costs, right = state
+        some = jax.lax.dynamic_slice(order, (first,), (size,))
+        missing, fine = _missing(config, task, everything, program[:, some])
+        costs = costs.at[some].set(cost(missing, length[some]))
+        return first + size, costs, right.at[some].set(fine)
+
+    state = (jnp.int32(0), costs, right)
+    _, costs, right = jax.lax.while_loop(lambda state: state[0] < left.sum(), judge, state)
+    return costs, right, length
 
 
 def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task: Task):
@@ -259,10 +288,11 @@ def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) ->
     def step(c: Chains, key):
         bits = jax.random.bits(key, (5, len(c.cost)), jnp.uint32)
         new = propose(bits[:4], c.program, task)
-        cost, right, length = evaluate(config, task, new)
-        drawn = jnp.log((bits[4] >> 8).astype(jnp.float32) * 2**-24)
-        accept = drawn < -betas * (cost - c.cost)
-        better = right & (length < c.best_length)
+        # Drawn first: what costs less than this will be accepted.
+        bound = c.cost - jnp.log((bits[4] >> 8).astype(jnp.float32) * 2**-24) / betas
+        cost, right, length = evaluate(config, task, new, bound)
+        accept = cost < bound
+        better = accept & right & (length < c.best_length)
         return Chains(
             jnp.where(accept[None], new, c.program), jnp.where(accept, cost, c.cost),
             jnp.where(better[None], new, c.best), jnp.where(better, length, c.best_length),
@@ -297,6 +327,16 @@ def compiled(mesh: Mesh, config: Config, task: Task, rounds: int):
         in_shardings=(where, NamedSharding(mesh, Spec())),
         out_shardings=where,
     )
+
+
+def spread(config: Config, chains: Chains, chance: float, host: np.random.Generator) -> Chains:
+    """Ladders that lag behind the best one are replaced by it, each with a chance; on the host."""
+    lengths = np.asarray(chains.best_length).reshape(-1, config.rungs).min(1)
+    ahead = np.flatnonzero(lengths == lengths.min())
+    lags = (lengths > lengths.min()) & (host.random(len(lengths)) < chance)
+    source = np.where(lags, host.choice(ahead, len(lengths)), np.arange(len(lengths)))
+    order = (source[:, None] * config.rungs + np.arange(config.rungs)).ravel()
+    return Chains(*(np.asarray(x)[..., order] for x in chains))
 
 
 def best(config: Config, task: Task, chains: Chains) -> Program | None:

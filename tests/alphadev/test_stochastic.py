@@ -36,6 +36,39 @@ def test_costs(cost):
     assert right.tolist() == [False, True] and length.tolist() == [0, 8]
 
 
+def test_a_bound_changes_no_decision():
+    task = tasks.parse("sort4")  # more tests than the first look takes
+    config = stochastic.Config(slots=30)
+    network = stochastic.pack(references.sorting_network(4), 30)
+    programs = np.array(random_programs(task, 30, 48, 5))
+    programs[:, ::3] = network[:, None]
+    programs[7, ::6] = 0
+    wanted, right, length = stochastic.evaluate(config, task, jnp.asarray(programs))
+    bound = wanted + jnp.asarray(
+        np.random.default_rng(6).choice([-9.0, 0.0, 0.01], 48), jnp.float32
+    )
+    found = stochastic.evaluate(config, task, jnp.asarray(programs), bound)
+    below = np.asarray(wanted < bound)
+    assert 0 < below.sum() < 48 and right.any() and not right.all()
+    np.testing.assert_array_equal(found[0] < bound, below)
+    np.testing.assert_array_equal(found[0][below], wanted[below])
+    np.testing.assert_array_equal(found[1][below], right[below])
+    np.testing.assert_array_equal(found[2], length)
+
+
+def test_ladders_that_lag_are_replaced():
+    chains = stochastic.start(CONFIG, TASK, 12)
+    lengths = np.array([11, 11, 9, 11, 8, 11, 11, 11, 11, 11, 11, 8])
+    chains = chains._replace(best_length=lengths, cost=np.arange(12.0, dtype=np.float32))
+    host = np.random.default_rng(7)
+    after = stochastic.spread(CONFIG, chains, 1.0, host)
+    first = after.cost[:4].tolist()
+    assert first in (list(range(4, 8)), list(range(8, 12))) and after.best_length[:4].min() == 8
+    assert after.cost[4:].tolist() == list(range(4, 12))
+    same = stochastic.spread(CONFIG, chains, 0.0, host)
+    assert same.cost.tolist() == chains.cost.tolist()
+
+
 def test_only_legal_instructions_are_proposed_and_all_kinds_of_change():
     programs = jnp.asarray(random_programs(TASK, 6, 4096, 2))
     bits = jax.random.bits(jax.random.key(3), (4, 4096), jnp.uint32)
@@ -88,7 +121,7 @@ def test_programs_are_packed_and_unpacked():
     assert stochastic.unpack(stochastic.pack(program, 11), TASK) == program
     with pytest.raises(ValueError, match="of 8 instructions; expected up to 7"):
         stochastic.pack(program, 7)
-    with pytest.raises(ValueError, match="CMOVE"):
+    with pytest.raises(ValueError, match="other instructions"):
         stochastic.pack(Program(((Op.CMOVE, 0, 1),), 3, 2), 7)
 
 

@@ -46,7 +46,9 @@ def test_a_resumed_run_is_as_never_killed(script, tmp_path, capsys):
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
     assert any(not np.array_equal(first[name], parts[name]) for name in whole)
     for name in ("whole", "parts"):
-        lines = [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
+        lines = [
+            json.loads(x) for x in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
         assert [x["iteration"] for x in lines] == [1, 2, 3, 4]
         assert [x["programs"] for x in lines] == [6400 * i for i in (1, 2, 3, 4)]
 
@@ -85,6 +87,7 @@ def test_without_a_program_the_run_says_so(script, tmp_path, capsys):
         ({"task": "copy-move", "warm": True}, "--warm: there is no network for copy-move"),
         ({"warm": True, "slots": 7}, "expected up to 7 slots"),
         ({"cost": "cube"}, "cost: received 'cube'"),
+        ({"spread": 2.0}, "--spread: received 2.0"),
         ({"devices": 99}, "devices: received 99"),
     ],
 )
