@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alphajax import training
-from alphajax.alphadev import proof, references, stochastic, tasks
+from alphajax.alphadev import proof, proposals, references, stochastic, tasks
 from alphajax.alphadev.isa import Op, Program
 
 TASK = tasks.parse("sort2")
@@ -14,20 +14,18 @@ CONFIG = stochastic.Config(slots=10, alpha=0.02, beta=30.0, hottest=1.0, rungs=4
 
 
 def random_programs(task, slots, count, seed):
-    codes = np.append(stochastic.pool(task), 0).astype(np.uint32)
+    codes = np.append(proposals.pool(task), 0).astype(np.uint32)
     return np.random.default_rng(seed).choice(codes, (slots, count))
 
 
 def instructions(chains):
-    return [
-        np.asarray(x).ravel() for x in stochastic.fields_of(chains.program[chains.program != 0])
-    ]
+    return [np.asarray(x).ravel() for x in proposals.fields_of(chains.program[chains.program != 0])]
 
 
 @pytest.mark.parametrize("cost", stochastic.COSTS)
 def test_costs(cost):
     config = stochastic.Config(slots=8, cost=cost, alpha=0.25, anywhere=0.0)
-    sorts = stochastic.pack(references.sorting_network(2), 8)
+    sorts = proposals.pack(references.sorting_network(2), 8)
     programs = jnp.asarray(np.stack([np.zeros(8, np.uint32), sorts], 1))
     costs, right, length = stochastic.evaluate(config, TASK, programs)
     # Of the three orders of two numbers, one has both items in the wrong place.
@@ -39,7 +37,7 @@ def test_costs(cost):
 def test_a_bound_changes_no_decision():
     task = tasks.parse("sort4")  # more tests than the first look takes
     config = stochastic.Config(slots=30)
-    network = stochastic.pack(references.sorting_network(4), 30)
+    network = proposals.pack(references.sorting_network(4), 30)
     programs = np.array(random_programs(task, 30, 48, 5))
     programs[:, ::3] = network[:, None]
     programs[7, ::6] = 0
@@ -72,8 +70,8 @@ def test_ladders_that_lag_are_replaced():
 def test_only_legal_instructions_are_proposed_and_all_kinds_of_change():
     programs = jnp.asarray(random_programs(TASK, 6, 4096, 2))
     bits = jax.random.bits(jax.random.key(3), (4, 4096), jnp.uint32)
-    new = np.asarray(stochastic.propose(bits, programs, TASK))
-    assert set(new.ravel().tolist()) <= {0, *stochastic.pool(TASK).tolist()}
+    new = np.asarray(proposals.propose(bits, programs, TASK))
+    assert set(new.ravel().tolist()) <= {0, *proposals.pool(TASK).tolist()}
     old = np.asarray(programs)
     slots = (new != old).sum(0)
     assert (slots <= 1).mean() > 0.5 and (slots == 2).any() and (slots > 2).any()
@@ -112,17 +110,17 @@ def test_warm_start_stays_right_and_cold_start_becomes_the_shortest():
             break
     assert proof.prove(found, TASK) and len(found) <= 8
     op, a, b = instructions(chains)
-    assert len(op) and stochastic.legal(op, a, b, TASK.registers).all()
+    assert len(op) and proposals.legal(op, a, b, TASK.registers).all()
     assert int(chains.accepted.min()) > 0 and int(chains.accepted.max()) <= 200
 
 
 def test_programs_are_packed_and_unpacked():
     program = references.sorting_network(2)
-    assert stochastic.unpack(stochastic.pack(program, 11), TASK) == program
+    assert proposals.unpack(proposals.pack(program, 11), TASK) == program
     with pytest.raises(ValueError, match="of 8 instructions; expected up to 7"):
-        stochastic.pack(program, 7)
+        proposals.pack(program, 7)
     with pytest.raises(ValueError, match="other instructions"):
-        stochastic.pack(Program(((Op.CMOVE, 0, 1),), 3, 2), 7)
+        proposals.pack(Program(((Op.CMOVE, 0, 1),), 3, 2), 7)
 
 
 @pytest.mark.parametrize(
