@@ -13,6 +13,7 @@ shorter than what is there.  A run that is killed loses the size it was at.
 import dataclasses
 import itertools
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ class Args:
     seed: int = 0
     naive: bool = False
     """start from the naive scheme, whatever is kept"""
+    walk: str = ""
+    """more options of flip_graph.py, quoted, as "--symmetric 1,5 2,4 3 --plus-after 50000\""""
     beyond: bool = False
     """do not end at, or skip what has, the best published rank"""
     show: bool = False
@@ -118,9 +121,10 @@ def run(args: Args, sizes) -> None:
         out = Path(folder) / "run"
         words = ["--size", name, "--ring", args.ring, "--minutes", f"{args.minutes:g}"]
         words += ["--seed", str(args.seed)] + ([] if args.beyond else ["--stop-at", str(known)])
+        words += shlex.split(args.walk)
         command = ["python", "experiments/flip_graph.py", *words]
         said = "naive"
-        if not args.naive:
+        if not args.naive and "--symmetric" not in words:
             start, said = shortest_start(sizes, args.ring, found)
             if said != "naive":
                 scheme_files.save_npz(Path(folder) / "start.npz", {name: start})
@@ -133,7 +137,7 @@ def run(args: Args, sizes) -> None:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         result = json.loads((out / "result.json").read_text())
         row = {
-            "method": "flip graph", "command": " ".join(command), "start": said,
+            "method": "symmetric flip graph" if result["symmetric"] else "flip graph", "command": " ".join(command), "start": said,
             **{k: result[k] for k in ("seconds", "flips", "seed", "device", "versions")},
         }  # fmt: skip
         scheme = scheme_files.load_npz(out / "best" / "scheme.npz")[name]
@@ -142,7 +146,7 @@ def run(args: Args, sizes) -> None:
         if lifted.exists():
             over_z = scheme_files.load_npz(lifted)[name]
             if over_z.ring == "Z":
-                keep(over_z, row | {"method": "flip graph over Z2, lifted"})
+                keep(over_z, row | {"method": f"{row['method']} over Z2, lifted"})
     print(f"{name} over {args.ring}: {result['best']} (published {known}) in {result['seconds']} s;"
           f" {result['lifted']}; started from {said}", flush=True)  # fmt: skip
 
@@ -152,7 +156,7 @@ def learned() -> dict:
     path, best = RESULTS / "alphatensor.json", {}
     for row in json.loads(path.read_text()) if path.exists() else []:
         at = row["target"], row["ring"]
-        if row["learned"] and row["verified"]:
+        if row["learned"] and row["verified"] and not row.get("helped_by"):
             best[at] = min(row["best"], best.get(at, row["best"]))
     return best
 

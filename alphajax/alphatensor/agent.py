@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, demonstrations
+from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
@@ -77,6 +77,10 @@ class MixConfig:
     """A = B = C where the target's dimensions are equal, as in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
+    flip_checks: int = 0
+    """More than 0: a finished game is remembered as a walk of so many times 64 flips makes it shorter.
+    It is then not AlphaTensor alone, and the run's result says so.  What counts as found is still
+    what was played."""
     distribution: demonstrations.Distribution = demonstrations.Distribution()
 
     def __post_init__(self):
@@ -89,7 +93,7 @@ class MixConfig:
                 "demonstration_share + best_share: received"
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
-        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0)):
+        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -107,6 +111,11 @@ class AlphaTensor:
     """The control: candidates drawn uniformly, no network."""
 
     def __post_init__(self):
+        if self.mix.flip_checks and self.game.ring.name not in flip_graph.RINGS:
+            raise ValueError(
+                f"flip_checks: received {self.mix.flip_checks} over {self.game.ring.name};"
+                f" expected 0, or a ring of {flip_graph.RINGS}"
+            )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
 
@@ -206,6 +215,13 @@ class AlphaTensor:
                 ),
             )
         kept = Finished(factors=factors.astype(jnp.int8), rank=rank, dims=states.dims)
+        if self.mix.flip_checks:
+            # The order of the rows may repeat; what each walk draws for itself comes from its game.
+            key = jax.random.key(memory.finished.next[0])
+            shorter, rank = flip_improver.shorten(
+                key, kept.factors, ring=self.game.ring.name, checks=self.mix.flip_checks
+            )
+            kept = kept._replace(factors=shorter, rank=rank)
         memory = memory._replace(finished=replay.write(memory.finished, kept, solved))
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(

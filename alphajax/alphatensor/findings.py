@@ -130,6 +130,7 @@ class Findings:
             "best": None if self.ranks[0] == math.inf else self.ranks[0],
             "verified": self.found[0] is not None,
             "learned": self.learned,
+            "helped_by": "flip graph" if self.system.mix.flip_checks else None,
             "games": first.get("games"),
             "simulations": first.get("simulations"),
             "seconds": first.get("seconds"),

@@ -423,23 +423,3 @@ def compiled(
         in_shardings=(where, NamedSharding(mesh, Spec())),
         out_shardings=where,
     )
-
-
-@functools.partial(jax.jit, static_argnames=("ring", "checks", "plus_after", "margin"))
-def improve(
-    factors: UInt32[Array, "3 P R B"], key: Array, *, ring: str, checks: int = 64,
-    plus_after: int = 5000, margin: int = 2,
-) -> tuple[UInt32[Array, "3 P R B"], Int[Array, " B"]]:  # fmt: skip
-    """Schemes as masks made shorter, each by a walk of its own; never longer.  Pure; consumes `key`.
-
-    Holes are zero rows, and plus transitions need one.
-
-    Returns:
-      The shortest schemes met, and their ranks.
-    """
-    walk_key, key = jax.random.split(key)
-    generator = jax.random.bits(key, factors.shape[3:], jnp.uint32) | 1
-    zero = jnp.zeros(factors.shape[3:], jnp.int32)
-    state = Walkers(factors, generator, zero, zero, factors, rank(factors))
-    state = walk(state, walk_key, checks, ring, plus_after, margin)
-    return state.best, state.best_rank

@@ -203,6 +203,32 @@ def test_nonsense_is_refused(arguments, says):
         MixConfig(**arguments)
 
 
+def test_finished_games_are_remembered_shorter_when_flips_may_help():
+    """The record is what was played; only the demonstration is shorter."""
+    from alphajax.alphatensor import schemes
+
+    target = tensors.matmul(2, 2, 2)
+    agent = make(Ring(2), (target,), canonical_share=1.0, flip_checks=150)
+    naive = np.stack(schemes.naive(2, 2, 2, "Z2").factors).transpose(2, 0, 1)
+    memory = agent.init_memory(1)
+    states, context = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), memory, 16)
+    states = states._replace(residual=states.residual * 0, moves=states.moves + 8)
+    limit = agent.game.max_moves
+    moves = np.zeros((16, limit, 3, agent.game.side), np.int8)
+    moves[:, :8] = naive
+    mask = np.arange(limit) < np.full((16, 1), 8)
+    played = trajectories(moves, -np.ones(mask.shape, np.float32) * mask, mask)
+    memory, *_ = jax.jit(agent.finish)(memory, states, context, played)
+    assert memory.rank.tolist() == [8]
+    kept = memory.finished.items
+    assert int(memory.finished.filled[0]) == 16 and int(kept.rank[:16].min()) == 7
+    for factors in np.asarray(kept.factors[:16], int):
+        total = np.einsum("ri,rj,rk->ijk", *factors.transpose(1, 0, 2)) % 2
+        np.testing.assert_array_equal(total, target.array)
+    with pytest.raises(ValueError, match="flip_checks: received 1 over Z3"):
+        make(Ring(3), flip_checks=1)
+
+
 def test_uniform_candidates_cannot_be_learned():
     agent = make()
     with pytest.raises(ValueError, match="uniform"):

@@ -1,0 +1,99 @@
+"""How fast flip graphs are walked on this device; prints JSON.
+
+    python experiments/flip_speed.py
+    python experiments/flip_speed.py --sizes 3,3,3 --walkers 16384 65536 --out flip-speed-gpu.json
+
+Walkers are warmed up first, so that flips are as rare as they are near good schemes.  Of a step the bytes
+that must be moved are counted, 12 P R for reading all rows of a walker once (P words a factor, R rows) and
+at most 60 P for the two rows flipped; where walkers fit into a cache, that is where they come from.
+"""
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Flips/s by size, ring and number of walkers."""
+
+    sizes: tuple[str, ...] = ("3,3,3", "4,4,4", "5,5,5")
+    rings: tuple[str, ...] = ("Z2", "Z")
+    walkers: tuple[int, ...] = (256, 512, 1024)
+    """on each device"""
+    checks: int = 64
+    """rounds of 64 steps in a call"""
+    warm_up: int = 20
+    """calls before the clock starts"""
+    repeats: int = 5
+    devices: int | None = None
+    out: Path | None = None
+    """also write the JSON here"""
+
+
+def main(args: Args) -> int:
+    from devices import set_up_jax
+
+    set_up_jax(args.devices, cache=False)
+    import jax
+    import numpy as np
+
+    from alphajax import runs, training
+    from alphajax.alphatensor import flip_graph, flip_pools, tensors
+
+    mesh = training.make_mesh(args.devices)
+    rows = []
+    for size in args.sizes:
+        for ring in args.rings:
+            for walkers in args.walkers:
+                scheme = flip_graph.start_scheme(tensors.parse(size), ring)
+                masks = flip_graph.pack(scheme, scheme.rank + 2)
+                state = flip_graph.start(masks, walkers * mesh.size, 0)
+                run = flip_graph.compiled(mesh, args.checks, ring, 5000, 2)
+                key, calls = jax.random.key(0), 0
+                for calls in range(args.warm_up):
+                    state = run(state, jax.random.fold_in(key, calls))
+                most = int(np.max(state.best_rank)) + 2
+                arrays = [np.asarray(x) for x in state]
+                arrays[0] = flip_pools.compact(arrays[0], most)
+                arrays[4] = flip_pools.compact(arrays[4], most)
+                state = flip_graph.Walkers(*arrays)
+                start = time.perf_counter()
+                state = jax.block_until_ready(run(state, key))
+                first = time.perf_counter() - start
+                rates = []
+                for call in range(args.repeats):
+                    start = time.perf_counter()
+                    state = jax.block_until_ready(run(state, jax.random.fold_in(key, 1000 + call)))
+                    seconds = time.perf_counter() - start
+                    rates.append((int(np.sum(state.flips, dtype=np.int64)) / seconds, seconds))
+                rate, seconds = statistics.median(rates)
+                steps = args.checks * flip_graph.CHECK * walkers * mesh.size
+                planes = masks.shape[1]
+                rows.append({
+                    "size": size, "ring": ring, "walkers": walkers * mesh.size, "rows": most,
+                    "million_flips_per_second": round(rate / 1e6, 2),
+                    "flips_per_step": round(rate * seconds / steps, 3),
+                    "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
+                    "bytes_per_flip": round((12 * planes * most + 60 * planes) * steps / (rate * seconds)),
+                    "first_call_seconds": round(first, 2),
+                })  # fmt: skip
+                rows[-1]["gigabytes_per_second"] = round(rows[-1]["bytes_per_flip"] * rate / 1e9, 1)
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    result = {
+        "command": "python experiments/flip_speed.py", "device": runs.device_name(),
+        "devices": mesh.size, "versions": runs.versions(), "rows": rows,
+    }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Args, description=__doc__)))
