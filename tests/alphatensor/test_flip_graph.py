@@ -105,13 +105,13 @@ def test_finished_games_become_shorter_or_stay(ring):
         game[2, 0, 0, 0] = 2
         game[2, 8, :, :4] = -naive.u[:, 0], naive.v[:, 0], naive.w[:, 0]
     shorten = jax.jit(flip_improver.shorten, static_argnames=("ring", "checks"))
-    factors, ranks = shorten(jax.random.key(1), jnp.asarray(game), ring=ring, checks=300)
+    factors, ranks = map(np.asarray, shorten(jax.random.key(1), game, ring=ring, checks=300))
     sums = lambda x: np.einsum("bri,brj,brk->bijk", *np.asarray(x, int).transpose(2, 0, 1, 3))  # noqa: E731
     change = sums(factors) - sums(game)
     assert not (change % 2 if ring == "Z2" else change).any()
     assert (ranks <= [8, 8, 9]).all() and ranks.min() == 7
-    live = np.asarray(factors).any((2, 3))
-    assert (live == (np.arange(12) < np.asarray(ranks)[:, None])).all()
+    live = factors.any((2, 3))
+    assert (live == (np.arange(12) < ranks[:, None])).all()
     if ring == "Z":
         np.testing.assert_array_equal(factors[2], game[2])
 
