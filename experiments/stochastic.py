@@ -30,6 +30,8 @@ class Args:
     """a task without jumps, as sort2 to sort8, swap-move, copy-move"""
     warm: bool = False
     """start from the shortest sorting network, instead of from nothing"""
+    start: Path | None = None
+    """start from the program in this file (assembly, or C with inline assembly)"""
     seed: int = 0
     out: Path | None = None
     """run folder (default: runs/stochastic-TASK-cold-seedSEED or -warm-, numbered if taken)"""
@@ -47,7 +49,8 @@ class Args:
     alpha: float = 0.02
     """cost of an instruction"""
     beta: float = 40.0
-    """inverse temperature of the coldest chains"""
+    """inverse temperature of the coldest chains.  This and the next three lines suit root-count; root is
+    the same divided by the square root of the items, so that beta must be as much larger"""
     hottest: float = 6.0
     """inverse temperature of the hottest"""
     rungs: int = 16
@@ -71,7 +74,7 @@ class Args:
 
 
 WHAT_IT_IS = (
-    "task", "warm", "seed", "cost", "alpha", "beta", "hottest", "rungs", "every", "anywhere", "slots",
+    "task", "warm", "start", "seed", "cost", "alpha", "beta", "hottest", "rungs", "every", "anywhere", "slots",
     "chains", "rounds", "spread", "devices",
 )  # fmt: skip
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
@@ -89,6 +92,7 @@ def main(args: Args) -> int:
     if args.resume:
         try:  # before anything of jax is asked for: the devices are among them
             said = json.loads((args.resume / "config.json").read_text())["arguments"]
+            said["start"] = said["start"] and Path(said["start"])
             args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
         except (OSError, ValueError, KeyError, TypeError) as error:
             fail(f"cannot resume: {error}")
@@ -97,14 +101,19 @@ def main(args: Args) -> int:
 
     try:
         begin = begun(args)
-        name = f"stochastic-{args.task}-{'warm' if args.warm else 'cold'}-seed{args.seed}"
-        config = {"arguments": {name: getattr(args, name) for name in WHAT_IT_IS}}
+        config = {name: getattr(args, name) for name in WHAT_IT_IS}
+        config = {"arguments": config | {"start": args.start and str(args.start)}}
+        name = f"stochastic-{args.task}-{'warm' if is_warm(args) else 'cold'}-seed{args.seed}"
         path = args.resume or args.out or free_folder(name)
         folder = runs.RunFolder(path, config, resume=args.resume is not None)
         return search(args, folder, *begin)
     except (ValueError, runs.RunError, OSError) as error:
         fail(str(error))
     return 2
+
+
+def is_warm(args: Args) -> bool:
+    return args.warm or args.start is not None
 
 
 def begun(args: Args):
@@ -114,7 +123,8 @@ def begun(args: Args):
       ValueError: settings that are impossible.
     """
     from alphajax import training
-    from alphajax.alphadev import references, stochastic, tasks
+    from alphajax.alphadev import references, stochastic, syntax, tasks
+    from alphajax.alphadev.programs import fit
 
     for name in ("chains", "rounds", "iterations"):
         value = getattr(args, name)
@@ -124,6 +134,11 @@ def begun(args: Args):
         raise ValueError(f"--spread: received {args.spread}; expected 0 to 1")
     task, warm = tasks.parse(args.task), None
     slots = args.slots or (task.human * 4 // 3 if task.human else task.length_limit)
+    if args.warm and args.start:
+        raise ValueError("--warm and --start: expected one of them")
+    if args.start:
+        warm = syntax.parse_one(args.start.read_text()).program
+        warm = fit(warm, task.registers, task.memory)
     if args.warm:
         number = task.name.removeprefix("sort")
         if not number.isdigit():
@@ -217,7 +232,7 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
         write_atomically(folder.path / "best" / "program.s", text)
         last = notes["found"][-1]
         result = {
-            "system": "stochastic", "task": task.name, "warm": args.warm, "cost": args.cost,
+            "system": "stochastic", "task": task.name, "warm": is_warm(args), "cost": args.cost,
             "best": length, "verified": True, "native": native and bool(native), "learned": False,
             "games": None, "simulations": None, "seconds": last["seconds"],
             "seconds_walking": last["walking"], "programs": last["programs"],
@@ -229,7 +244,7 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
 
     notes["seconds"] = before + time.time() - STARTED
     report()
-    title = f"stochastic search {task.name}, {'warm' if args.warm else 'cold'}"
+    title = f"stochastic search {task.name}, {'warm' if is_warm(args) else 'cold'}"
     with Display(title) as display, runs.interruptible() as stop:
         while not (args.stop_at and program and len(program) <= args.stop_at):
             if stop.is_set():
@@ -292,7 +307,7 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
     if program is None:
         folder.write_result({
-            "system": "stochastic", "task": task.name, "warm": args.warm, "cost": args.cost,
+            "system": "stochastic", "task": task.name, "warm": is_warm(args), "cost": args.cost,
             "best": None, "verified": False, "learned": False, "seed": args.seed,
             "device": runs.device_name(), "version": __version__, **total,
         })  # fmt: skip

@@ -7,7 +7,7 @@ operations on long rows.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Array, UInt32
 
 from alphajax.alphadev.isa import Op, Program
 from alphajax.alphadev.tasks import BRANCHLESS, Task
@@ -67,7 +67,7 @@ def unpack(codes: np.ndarray, task: Task) -> Program:
     return Program(np.stack(fields_of(np.asarray(codes)), -1), task.registers, task.memory)
 
 
-def propose(bits, program, task: Task):
+def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task: Task):
     """One change of each program, from random bits: a whole instruction, an empty slot, two slots
     swapped, one shifted to another place, an opcode, an operand.  An illegal result: none."""
     slots = len(program)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alphajax import runs
-from alphajax.alphadev import proof, syntax, tasks
+from alphajax.alphadev import printing, proof, proposals, references, syntax, tasks
 
 pytest.importorskip("tyro")
 
@@ -90,6 +90,17 @@ def test_a_warm_run_begins_with_the_network(script, tmp_path, capsys):
 def test_impossible_settings(script, given, message):
     with pytest.raises(ValueError, match=message):
         script.begun(script.Args(**SMALL | given))
+
+
+def test_a_start_from_a_file(script, tmp_path):
+    file = tmp_path / "sort.s"
+    task = tasks.parse("sort2")
+    file.write_text(printing.att(references.sorting_network(2), "sort2", task="sort2"))
+    chains = script.begun(script.Args(**SMALL, start=file))[3]
+    assert np.asarray(chains.best_length).tolist() == [8] * 64
+    assert proof.prove(proposals.unpack(np.asarray(chains.best)[:, 0], task), task)
+    with pytest.raises(ValueError, match="--warm and --start: expected one"):
+        script.begun(script.Args(**SMALL, start=file, warm=True))
 
 
 def test_damaged_chains_are_refused(script, tmp_path):
