@@ -39,7 +39,7 @@ class Args:
     naive: bool = False
     """start from the naive scheme, whatever is kept"""
     walk: str = ""
-    """more options of flip_graph.py, quoted, as "--symmetric 1,5 2,4 3 --plus-after 50000\""""
+    """more options of flip_graph.py, as `--walk="--symmetric 1,5 2,4 3 --plus-after 50000"`"""
     beyond: bool = False
     """do not end at, or skip what has, the best published rank"""
     show: bool = False
