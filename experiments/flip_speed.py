@@ -10,6 +10,7 @@ at most 60 P for the two rows flipped; where walkers fit into a cache, that is w
 
 import dataclasses
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -71,7 +72,8 @@ def main(args: Args) -> int:
                     start = time.perf_counter()
                     state = jax.block_until_ready(run(state, jax.random.fold_in(key, 1000 + call)))
                     seconds = time.perf_counter() - start
-                    rates.append((int(np.sum(state.flips, dtype=np.int64)) / seconds, seconds))
+                    flips = np.asarray(state.flips).sum(dtype=np.int64)
+                    rates.append((int(flips) / seconds, seconds))
                 rate, seconds = statistics.median(rates)
                 steps = args.checks * flip_graph.CHECK * walkers * mesh.size
                 planes = masks.shape[1]
@@ -86,7 +88,7 @@ def main(args: Args) -> int:
                 rows[-1]["gigabytes_per_second"] = round(rows[-1]["bytes_per_flip"] * rate / 1e9, 1)
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     result = {
-        "command": "python experiments/flip_speed.py", "device": runs.device_name(),
+        "command": shlex.join(["python", "experiments/flip_speed.py", *sys.argv[1:]]), "device": runs.device_name(),
         "devices": mesh.size, "versions": runs.versions(), "rows": rows,
     }  # fmt: skip
     print(json.dumps(result, indent=1))
