@@ -12,8 +12,11 @@ from jaxtyping import Array, UInt32
 from alphajax.alphadev.isa import Op, Program
 from alphajax.alphadev.tasks import BRANCHLESS, Task
 
-WHOLE, DELETE, SWAP, SHIFT, OPCODE, OPERAND = range(6)
-KINDS = np.array([WHOLE] * 5 + [DELETE] + [SWAP] * 2 + [SHIFT] * 2 + [OPCODE] * 2 + [OPERAND] * 4)
+SWAP, SHIFT, ROTATE, WHOLE, DELETE, OPCODE, OPERAND, RENAME = range(8)
+KINDS = np.array(
+    [SWAP] * 2 + [SHIFT] * 2 + [ROTATE] * 2 + [WHOLE] * 5 + [DELETE] + [OPCODE] * 2 + [OPERAND] * 4
+    + [RENAME] * 2
+)
 """What is proposed, as often as it stands here.  A new instruction five times as often as an empty
 slot: a slot's prior is empty with 1 in 6, as in STOKE."""
 
@@ -28,12 +31,12 @@ def _code(op, a, b):
 
 
 def legal(op, a, b, registers: int):
-    """Whether an instruction may be proposed: cmp only i < j, memory in moves only, never twice."""
+    """Whether an instruction may be proposed: memory in moves only, no location twice."""
     inside_a, inside_b = a < registers, b < registers
     conditional = (op >= Op.CMOVL) & (op <= Op.CMOVGE)
     return (
         ((op == Op.MOV) & (inside_a | inside_b) & (a != b))
-        | ((op == Op.CMP) & (a < b) & inside_b)
+        | ((op == Op.CMP) & inside_a & inside_b & (a != b))
         | (conditional & inside_a & inside_b & (a != b))
     )
 
@@ -69,34 +72,55 @@ def unpack(codes: np.ndarray, task: Task) -> Program:
 
 def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task: Task):
     """One change of each program, from random bits: a whole instruction, an empty slot, two slots
-    swapped, one shifted to another place, an opcode, an operand.  An illegal result: none."""
-    slots = len(program)
-    at = jnp.arange(slots, dtype=jnp.uint32)[:, None]
-    choice, i, j = bits[0] >> 16, bits[1] % slots, bits[2] % slots
-    kind = jnp.asarray(KINDS)[choice % len(KINDS)][None]
-    i, j = i[None], j[None]
+    swapped, one shifted to another place, a stretch rotated, an opcode, an operand, two registers
+    renamed into each other.  An illegal result: none."""
+    at = jnp.arange(len(program), dtype=jnp.uint32)[:, None]
+    kind = jnp.asarray(KINDS)[(bits[0] >> 16) % len(KINDS)][None]
+    i, j, z = bits[1, None] % len(program), bits[2, None] % len(program), bits[3, None]
+    one = jnp.where(at == i, program, 0).sum(0, dtype=jnp.uint32)[None]
+    out = jnp.where(at == i, _changed(kind, z, one, task), program)
+    out = jnp.where(kind == RENAME, _renamed(i, z, one, program, task), out)
+    order = _order(kind, i, j, z, at)
+    return jnp.where(kind <= ROTATE, jnp.take_along_axis(program, order, 0), out)
 
-    def take(where):
-        return jnp.where(at == where, program, 0).sum(0, dtype=jnp.uint32)
 
-    one, other = take(i), take(j)
-    z, codes = bits[3], jnp.asarray(pool(task))
+def _order(kind, i, j, z, at):
+    """Which slot each one is taken from, where slots change places."""
+    low, high = jnp.minimum(i, j), jnp.maximum(i, j)
+    by = jnp.where(kind == ROTATE, z % (high - low + 1), jnp.where(i < j, 1, high - low))
+    source = at + by
+    source = jnp.where(source > high, source - (high - low + 1), source)
+    source = jnp.where((at >= low) & (at <= high), source, at)
+    swapped = jnp.where(at == i, j, jnp.where(at == j, i, at))
+    return jnp.where(kind == SWAP, swapped, source)
+
+
+def _changed(kind, z, one, task: Task):
+    """Another instruction, or none, instead of this one."""
+    codes = jnp.asarray(pool(task))
     op, a, b = fields_of(one)
     place = (z >> 1) % task.locations
     first = z & 1 == 1
     operand = _code(op, jnp.where(first, place, a), jnp.where(first, b, place))
     opcode = _code(jnp.asarray(np.array(BRANCHLESS, np.uint32))[z % len(BRANCHLESS)], a, b)
-    changed = jnp.where(kind[0] == OPCODE, opcode, operand)
-    new_op, new_a, new_b = fields_of(changed)
-    fine = (one != 0) & legal(new_op, new_a, new_b, task.registers)
+    changed = jnp.where(kind == OPCODE, opcode, operand)
+    fine = (one != 0) & legal(*fields_of(changed), task.registers)
     changed = jnp.where(fine, changed, one)
-    changed = jnp.where(kind[0] == WHOLE, codes[z % len(codes)], changed)
-    changed = jnp.where(kind[0] == DELETE, 0, changed)[None]
+    changed = jnp.where(kind == WHOLE, codes[z % len(codes)], changed)
+    return jnp.where(kind == DELETE, 0, changed)
 
-    one, other = one[None], other[None]
-    swapped = jnp.where(at == i, other, jnp.where(at == j, one, program))
-    up, down = jnp.roll(program, -1, 0), jnp.roll(program, 1, 0)
-    shifted = jnp.where(at == j, one, jnp.where((at >= i) & (at < j), up,
-                        jnp.where((at > j) & (at <= i), down, program)))  # fmt: skip
-    return jnp.where(kind == SWAP, swapped, jnp.where(kind == SHIFT, shifted,
-                     jnp.where(at == i, changed, program)))  # fmt: skip
+
+def _renamed(i, z, one, program, task: Task):
+    """Two registers take each other's names behind slot i: the two of a move between registers that
+    stands there, and so hold the same, or any two."""
+    op, a, b = fields_of(one)
+    r = task.registers
+    copies = (op == Op.MOV) & (a < r) & (b < r)
+    x, y = jnp.where(copies, a, z % r), jnp.where(copies, b, (z >> 8) % r)
+    at = jnp.arange(len(program), dtype=jnp.uint32)[:, None]
+
+    def name(location):
+        return jnp.where(location == x, y, jnp.where(location == y, x, location))
+
+    op, a, b = fields_of(program)
+    return jnp.where((at > i) & (program != 0), _code(op, name(a), name(b)), program)

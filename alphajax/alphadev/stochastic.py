@@ -203,6 +203,7 @@ def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) ->
         new = propose(bits[:4], c.program, task)
         # Drawn first: what costs less than this will be accepted.
         bound = c.cost - jnp.log((bits[4] >> 8).astype(jnp.float32) * 2**-24) / betas
+        bound = jnp.where((new == c.program).all(0), -jnp.inf, bound)  # nothing to judge
         cost, right, length = evaluate(config, task, new, bound)
         accept = cost < bound
         better = accept & right & (length < c.best_length)
