@@ -1,0 +1,134 @@
+"""Sorting networks by the thousand: a beam over the 0-1 vectors that can still come out.
+
+A sequence of comparators (i, j), i < j, puts the smaller of two numbers on wire i.  It sorts if it
+sorts every vector of zeros and ones (Knuth, TAOCP 3, 5.3.4), so what matters of a prefix is the set
+of 0-1 vectors that it may leave: 2^n at the start, n + 1 when it sorts.  The beam keeps the prefixes
+with the smallest sets, shaken by noise, so that each key gives other networks.  (Prefixes are not
+thinned out by symmetry or subsumption, as in proofs of optimality: two networks that leave the same
+set may make programs of different length.)
+
+One jitted program: a set is one bit for each vector, and a comparator a gather and two logical
+operations, over all prefixes and comparators at once.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, Key
+
+from alphajax.alphadev.references import NETWORKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A beam of networks for `n` wires."""
+
+    n: int
+    comparators: int | None = None
+    """L of each network (default: as few as can be)."""
+    width: int = 512
+    """Prefixes kept after each comparator, B."""
+    noise: float = 0.1
+    """Standard deviation of what is added to the logarithm of the size of each set."""
+
+    def __post_init__(self):
+        if not 2 <= self.n <= 8:
+            raise ValueError(f"n: received {self.n}; expected 2 to 8")
+        least = len(NETWORKS[self.n])
+        if self.comparators is not None and not least <= self.comparators <= 3 * least:
+            raise ValueError(
+                f"comparators: received {self.comparators}; expected {least} to {3 * least} for"
+                f" {self.n} numbers"
+            )
+        if self.width < 1:
+            raise ValueError(f"width: received {self.width}; expected 1 or more")
+        if not self.noise >= 0:
+            raise ValueError(f"noise: received {self.noise}; expected 0 or more")
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.comparators or len(NETWORKS[self.n])
+
+
+def pairs(n: int) -> np.ndarray:
+    """All comparators (i, j), i < j, int32 `[C, 2]`."""
+    return np.array(list(combinations(range(n), 2)), np.int32)
+
+
+def _effects(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each comparator and 0-1 vector: the vector with both bits swapped, and may it come out?"""
+    vectors = np.arange(2**n)
+    first, second = (vectors >> pairs(n)[:, [axis]] & 1 for axis in (0, 1))
+    both = (1 << pairs(n)).sum(1)[:, None]
+    return np.where(first != second, vectors ^ both, vectors), ~((first == 1) & (second == 0))
+
+
+@partial(jax.jit, static_argnums=0)
+def grow(config: Config, key: Key[Array, ""]) -> tuple[Int[Array, "B L 2"], Bool[Array, " B"]]:
+    """Networks, and which of them sort.  The key is consumed.
+
+    No two of those that sort are the same network with comparators in another order.
+    """
+    n, width, length = config.n, config.width, config.length
+    wires, (swapped, possible) = pairs(n), _effects(n)
+    count = len(wires)
+    # A network is the set of its comparators with their layers, whatever order they are written in.
+    names = np.random.default_rng(0).integers(0, 2**32, (length + 1, count), np.uint32)
+
+    def extend(beam, key):
+        sets, depth, code, alive = beam
+        children = (sets[:, None] | sets[:, swapped]) & possible[None]
+        sizes = jnp.sum(children, -1, dtype=jnp.int32)
+        score = jnp.log(sizes.astype(jnp.float32))
+        score += config.noise * jax.random.normal(key, score.shape)
+        layer = jnp.max(depth[:, wires], -1) + 1
+        codes = code[:, None] + jnp.asarray(names)[layer, np.arange(count)[None]]
+        useless = jnp.all(children == sets[:, None], -1)
+        unwanted = (useless | ~alive[:, None]).ravel() | _again(codes.ravel())
+        best, chosen = jax.lax.top_k(jnp.where(unwanted, -jnp.inf, -score.ravel()), width)
+        parent, comparator = chosen // count, chosen % count
+        ends = jnp.asarray(wires)[comparator]
+        depth = jnp.where(
+            jnp.any(ends[:, :, None] == np.arange(n)[None, None], 1),
+            layer[parent, comparator][:, None],
+            depth[parent],
+        )
+        sets, code = children[parent, comparator], codes[parent, comparator]
+        return (sets, depth, code, jnp.isfinite(best)), (parent, comparator)
+
+    first = (
+        jnp.ones((width, 2**n), bool),
+        jnp.zeros((width, n), jnp.int32),
+        jnp.zeros(width, jnp.uint32),
+        # One empty network is enough.
+        jnp.arange(width) == 0,
+    )
+    (sets, _, _, alive), steps = jax.lax.scan(extend, first, jax.random.split(key, length))
+
+    def back(at, step):
+        parent, comparator = step
+        return parent[at], jnp.asarray(wires)[comparator[at]]
+
+    _, networks = jax.lax.scan(back, jnp.arange(width), steps, reverse=True)
+    return jnp.swapaxes(networks, 0, 1), alive & (jnp.sum(sets, -1) == n + 1)
+
+
+def _again(codes: Array) -> Array:
+    """Entries that are equal to an earlier one."""
+    order = jnp.argsort(codes, stable=True)
+    ordered = codes[order]
+    repeated = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] == ordered[:-1]])
+    return jnp.zeros_like(repeated).at[order].set(repeated)
+
+
+def sorts(network, n: int) -> bool:
+    """Whether comparators (i, j) sort every 0-1 vector, and so everything (host)."""
+    vectors = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    for i, j in network:
+        vectors[:, [i, j]] = np.sort(vectors[:, [i, j]], axis=1)
+    return bool((np.diff(vectors, axis=1) >= 0).all())
