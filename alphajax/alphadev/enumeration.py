@@ -1,0 +1,358 @@
+"""Enumeration: the shortest kernels, all of them counted, and the certificate that none is shorter.
+
+Breadth first over the states of `levels`: level g holds what programs of g instructions can make of
+the tests, equal states merged and their programs added up.  The first level with a state whose
+words are all sorted gives the shortest length, and its count is the number of shortest programs.
+
+What is dropped without loss, given a `limit` on the length:
+  * a state that lost a value, or broke a rule of the model (`kernels`);
+  * an instruction that changes nothing: no shortest program has one;
+  * a state of which one word, or two words together, need more instructions than the limit leaves
+    (`Tables.distance`, `pair_distances`; both are minima over all programs, for a part of the tests).
+    This is what makes it fast: of sort3's 11 instructions the first pair of words already needs 8.
+So every program up to the limit that sorts is seen, if nothing else is dropped: a level without a
+sorted state proves that no program of its length sorts, and a level without states that none up
+to the limit does.  With a limit that is the shortest length, the count is complete.
+
+What is dropped with loss, and then nothing is certified: states with more than `cut` times as many
+different contents of the value registers as the best of their level (Ullrich and Hack, CGO 2025), and
+all but the `beam` best of a level.  When the memory is used up, the worse half of a level goes.
+
+A count is one of programs as they are written: all orders of independent instructions, and (with
+several scratch registers) all names of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from time import perf_counter
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int8, UInt16
+
+from alphajax.alphadev import kernels, levels
+from alphajax.alphadev.isa import Program
+
+_ANY = 2**32 - 1
+_MOST_WORDS_PAIRED = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How to search."""
+
+    limit: int | None = None
+    """longest kernel of interest; None: nothing is dropped for its length"""
+    cut: float | None = None
+    """keep states with up to so many times the contents of the best one of their level; None: all"""
+    beam: int | None = None
+    """keep so many states of a level; None: all"""
+    pairs: bool | None = None
+    """use the distances of pairs; None: where there is a limit and the table is small (W <= 2048)"""
+    memory_gb: float = 4.0
+    """for the levels and the tables, device and host together"""
+    capacity: int = 1 << 14
+    """states that a level has room for at first; it grows fourfold as long as the memory allows"""
+    parents: int = 256
+    """states that are expanded together"""
+    block: int = 2048
+    """children that are sorted and merged together"""
+    keep: bool = False
+    """keep the states of all levels on the host, for `programs`"""
+    seed: int = 0
+    """breaks ties of a beam"""
+
+    def __post_init__(self):
+        for name in ("limit", "beam"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: received {value}; expected 1 or more")
+        if self.cut is not None and not self.cut >= 1:
+            raise ValueError(f"cut: received {self.cut}; expected 1 or more")
+        for name, most in (("capacity", 1 << 24), ("parents", 1 << 12), ("block", 1 << 15)):
+            value = getattr(self, name)
+            if not 16 <= value <= most or value & (value - 1):
+                raise ValueError(f"{name}: received {value}; expected a power of two, 16 to {most}")
+        if not self.capacity >= 2 * max(self.parents, self.block):
+            raise ValueError(
+                f"capacity: received {self.capacity}; expected twice the parents ({self.parents}) and"
+                f" twice the block ({self.block}) at least"
+            )
+
+    @property
+    def lossless(self) -> bool:
+        return self.cut is None and self.beam is None
+
+
+class Report(NamedTuple):
+    """A level, finished or not."""
+
+    length: int
+    """instructions so far"""
+    done: float
+    """how much of the level before is expanded, 0 to 1"""
+    states: int
+    """different states; at the end those that are kept"""
+    best: int
+    """the least number of different contents of the value registers in a state"""
+    lossless: bool
+    """nothing was dropped that a kernel up to the limit could need, in this and earlier levels"""
+    seconds: float
+    """since the search began"""
+
+
+class Found(NamedTuple):
+    """The end of a search."""
+
+    ended: str
+    """"found", "none" (no state is left), "limit" (all levels done) or "stopped\""""
+    kernel: Program | None
+    programs: int | None
+    """how many kernels of this length were seen: all there are, if `certified`"""
+    excluded: int
+    """no kernel has so many instructions or fewer: that is certified"""
+    levels: tuple[Report, ...]
+    rows: tuple[UInt16[np.ndarray, "N P"], ...]
+    """the states of each level, from the empty program on, if they were kept"""
+
+    @property
+    def length(self) -> int | None:
+        return None if self.kernel is None else len(self.kernel)
+
+    @property
+    def certified(self) -> bool:
+        """No kernel is shorter, and every one of this length is counted."""
+        return self.length is not None and self.excluded == self.length - 1
+
+
+class _Search:
+    """The levels of one search and the memory they take."""
+
+    def __init__(self, model: kernels.Model, config: Config):
+        self.model, self.config = model, config
+        self.table = kernels.tables(model)
+        paired = config.pairs
+        if paired is None:
+            small = self.table.empty <= _MOST_WORDS_PAIRED
+            paired = config.limit is not None and small and len(self.table.start) > 1
+        pairs = kernels.pair_distances(self.table) if paired else None
+        self.book = levels.book(self.table, pairs)
+        self.tests, moves = len(self.table.start), len(self.table.instructions)
+        self.each = levels.bytes_per_state(self.tests)
+        # A chunk of parents (what becomes of each word) and a block of children (sorted, int32).
+        self.fixed = moves * config.parents * (2 * self.tests + 16) + config.block * self.tests * 24
+        self.fixed += 0 if pairs is None else 2 * pairs.size
+        self.most_states = (2**31 - 1) // moves  # a code is parent * A + instruction
+        self.capacity, self.host, self.lossless = config.capacity, 0, config.lossless
+        if config.beam:
+            while self.capacity < 2 * config.beam + config.block:
+                self.capacity *= 2
+        if not self.fits(self.capacity):
+            raise ValueError(
+                f"memory_gb: received {config.memory_gb}; expected at least"
+                f" {self.needs(self.capacity) / 1e9:.2g} for a beam, or a capacity, of this size"
+            )
+        self.level = levels.first(self.table, self.capacity)
+        self.codes: list[np.ndarray] = []
+        self.rows: list[np.ndarray] = []
+        self.seed = jnp.uint32(config.seed)
+
+    def needs(self, capacity: int) -> int:
+        """Bytes: a level, the next one, and a third while states move."""
+        return 3 * capacity * self.each + self.fixed + self.host
+
+    def fits(self, capacity: int) -> bool:
+        return capacity <= self.most_states and self.needs(capacity) <= 1e9 * self.config.memory_gb
+
+    def moved(self, level: levels.Level, index: np.ndarray, capacity: int) -> levels.Level:
+        """The states `index` of a level in one of this capacity."""
+        into, size = levels.empty(capacity, self.tests), self.config.block
+        for at in range(0, len(index), size):
+            part = np.full(size, -1, np.int32)
+            part[: len(index) - at] = index[at : at + size]
+            into = levels.refill(level, into, part)
+        return into
+
+    def room(self, into: levels.Level, worst: int) -> tuple[levels.Level, int]:
+        """A full level with room again, and the worst score that may still enter."""
+        scores = _scores(into)
+        keep = self.config.beam
+        if keep is None:
+            for factor in (4, 2):
+                if self.fits(factor * into.capacity):
+                    self.capacity = factor * into.capacity
+                    return self.moved(into, np.arange(len(scores)), self.capacity), worst
+            keep, self.lossless = into.capacity // 2, False
+        index = np.sort(np.argsort(scores, kind="stable")[:keep])
+        return self.moved(into, index, into.capacity), min(worst, int(scores[index].max()))
+
+    def tightened(self, into: levels.Level, worst: int) -> int:
+        """The worst score that may still enter, given what is there; costs only what is lost anyway."""
+        if self.config.lossless:
+            return worst
+        scores = _scores(into)
+        if self.config.beam and len(scores) > self.config.beam:
+            bound = np.partition(scores, self.config.beam - 1)[self.config.beam - 1]
+            worst = min(worst, int(bound))
+        return min(worst, self.cut_at(scores))
+
+    def cut_at(self, scores: np.ndarray) -> int:
+        """The worst score that the cut lets pass."""
+        if self.config.cut is None or not len(scores):
+            return _ANY
+        most = int(self.config.cut * int(levels.values_of(scores.min())))
+        return min(((most + 1) << 21) - 1, _ANY)
+
+    def chosen(self, scores: np.ndarray) -> np.ndarray | None:
+        """The states of a finished level that stay; None for all, as they stand."""
+        if self.config.lossless:
+            return None
+        index = np.argsort(scores, kind="stable")
+        index = index[scores[index] <= self.cut_at(scores)]
+        return index[: self.config.beam]
+
+    def kernel(self, number: int) -> Program:
+        """The first program that reached a state of the last level."""
+        moves = []
+        for codes in reversed(self.codes):
+            number, move = divmod(int(codes[number]), len(self.table.instructions))
+            moves.append(self.table.instructions[move])
+        return Program(np.array(moves[::-1]), self.model.registers, 0)
+
+
+def _scores(level: levels.Level) -> np.ndarray:
+    return np.asarray(level.scores)[: int(level.size)]
+
+
+def search(
+    model: kernels.Model, config: Config, watch: Callable[[Report], bool] | None = None
+) -> Found:
+    """Searches level by level until a kernel is found, or none can be.
+
+    Args:
+      watch: is shown the level after each step; True ends the search.
+
+    Returns:
+      What was found, and what is certified.
+
+    Raises:
+      ValueError: settings that are impossible, or a memory in which nothing fits.
+      OverflowError: more programs than can be counted (2^78).
+    """
+    begun, run = perf_counter(), _Search(model, config)
+    reports: list[Report] = []
+    excluded, all_excluded = 0, True
+    if config.keep:
+        run.rows.append(np.asarray(run.level.rows)[:1])
+
+    def found(ended: str, kernel: Program | None = None, programs: int | None = None) -> Found:
+        return Found(ended, kernel, programs, excluded, tuple(reports), tuple(run.rows))
+
+    for length in count(1):
+        if config.limit is not None and length > config.limit:
+            return found("limit")
+        left = kernels.FAR - 1 if config.limit is None else config.limit - length
+        into, worst, size = levels.empty(run.capacity, run.tests), _ANY, int(run.level.size)
+
+        def report(done: float, into=None, length=length) -> Report:
+            scores = _scores(into)
+            best = int(levels.values_of(scores.min(initial=_ANY)))
+            seconds = perf_counter() - begun
+            return Report(length, done, len(scores), best, run.lossless, seconds)
+
+        for begin in range(0, size, config.parents):
+            done, blocks = 0, 1
+            while done < blocks:
+                into, done, blocks = levels.expand(
+                    run.book, run.level, into, begin, done, left, jnp.uint32(worst), run.seed,
+                    parents=config.parents, block=config.block,
+                )  # fmt: skip
+                if int(done) < int(blocks):
+                    into, worst = run.room(into, worst)
+            worst = run.tightened(into, worst)
+            if watch and watch(report(min(1.0, (begin + config.parents) / size), into)):
+                return found("stopped")
+        scores = _scores(into)
+        solved = np.flatnonzero(scores == 0)
+        index = run.chosen(scores)
+        if len(solved) == 0 and index is not None:
+            into = run.moved(into, index, run.capacity)
+        run.level = into
+        reports.append(report(1.0, into))
+        kept = int(into.size)
+        run.codes.append(np.asarray(into.codes)[:kept].copy())
+        run.host += run.codes[-1].nbytes
+        if config.keep:
+            run.rows.append(np.asarray(into.rows)[:kept].copy())
+            run.host += run.rows[-1].nbytes
+        if len(solved):
+            programs = levels.total(np.asarray(into.counts)[solved])
+            return found("found", run.kernel(int(solved[0])), programs)
+        all_excluded &= run.lossless
+        if all_excluded:
+            excluded = length
+        if kept == 0:
+            if all_excluded and config.limit is not None:
+                excluded = config.limit
+            return found("none")
+    raise AssertionError("unreachable")
+
+
+def programs(
+    model: kernels.Model, rows: tuple[UInt16[np.ndarray, "N P"], ...], most: int = 1 << 20
+) -> Int8[np.ndarray, "N L 3"]:
+    """Every program through the states of a search that ends sorted, as (op, a, b), on the host.
+
+    From the last level backwards: which states have a child that leads to a sorted one; then all
+    paths from the start.  NumPy, with no part of the device's merging: their number confirms
+    `Found.programs`.
+
+    Args:
+      rows: `Found.rows` of a search that kept them.
+
+    Raises:
+      ValueError: nothing was kept, or there are more than `most`.
+    """
+    if len(rows) < 2:
+        raise ValueError("rows: received no levels; expected those of a search with keep=True")
+    table = kernels.tables(model)
+    alive = rows[-1][table.sorted[rows[-1]].all(axis=1)]
+    edges = []
+    for level in rows[-2::-1]:
+        links = [_links(table.following[a], level, alive, table.empty) for a in
+                 range(len(table.instructions))]  # fmt: skip
+        parent, child = (np.concatenate(x) for x in zip(*links, strict=True))
+        move = np.repeat(np.arange(len(links)), [len(x[0]) for x in links])
+        living, parent = np.unique(parent, return_inverse=True)
+        order = np.argsort(parent, kind="stable")
+        edges.append((parent[order], move[order], child[order]))
+        alive = level[living]
+    state, found = np.zeros(min(1, len(alive)), int), np.zeros((min(1, len(alive)), 0), int)
+    for parent, move, child in reversed(edges):
+        low, high = np.searchsorted(parent, state), np.searchsorted(parent, state, "right")
+        if (high - low).sum() > most:
+            raise ValueError(f"more than {most} programs: received {(high - low).sum()} so far")
+        path = np.repeat(np.arange(len(state)), high - low)
+        edge = low[path] + np.arange(len(path)) - np.searchsorted(path, path)
+        state = child[edge]
+        found = np.concatenate([found[path], move[edge][:, None]], axis=1)
+    return table.instructions[found]
+
+
+def _links(following, level, alive, blank: int) -> tuple[np.ndarray, np.ndarray]:
+    """States of a level whose child is one of those alive, and which one."""
+    children = np.sort(following[level], axis=1)
+    again = np.pad(children[:, 1:] == children[:, :-1], ((0, 0), (1, 0)))
+    children = np.sort(np.where(again, np.uint16(blank), children), axis=1)
+    both = np.ascontiguousarray(np.concatenate([alive, children]))
+    whole = both.view(np.dtype((np.void, both.shape[1] * both.itemsize))).ravel()
+    names = np.unique(whole, return_inverse=True)[1]
+    number = np.full(len(both), -1)
+    number[names[: len(alive)]] = np.arange(len(alive))
+    child = number[names[len(alive) :]]
+    # An instruction that changes nothing leads from a state to itself, never to the next level's.
+    parent = np.flatnonzero((child >= 0) & (following[level] != level).any(axis=1))
+    return parent, child[parent]
