@@ -35,9 +35,9 @@ from alphajax.alphadev.isa import Op, Program
 
 MIN_X, MIN_Y, MAX_X, MAX_Y = 1, 2, 4, 8
 """How a value w can serve a comparator (x, y): it is x where x < y, y where y < x, x where x > y, y where y > x."""
-MINIMUM, MAXIMUM = MIN_X | MIN_Y, MAX_X | MAX_Y
+MINIMUM = MIN_X | MIN_Y
 
-Comparators = Sequence[tuple[int, int]]
+Comparators = Sequence[Sequence[int]]
 Triple = tuple[int, int, int]
 
 
@@ -57,12 +57,12 @@ class Step(NamedTuple):
     comparator: int
     source: int | None = None
     """The value that is moved from, and stays."""
-    bases: tuple[int, ...] = ()
-    """The values that become minimum or maximum: one, or one of each."""
+    base: int | None = None
+    """The value that becomes minimum or maximum."""
     copied: int | None = None
     """x or y, if it is copied first."""
     leaves: int | None = None
-    """x or y, whichever stays (both, where there are two bases)."""
+    """x or y, whichever stays beside a base or a copy."""
 
 
 @jax.jit
@@ -112,7 +112,8 @@ class _Plan(NamedTuple):
 
 
 def _plan(network: Comparators, n: int, bits: np.ndarray) -> _Plan:
-    held, made_by = list(range(n)), [None] * n
+    held = list(range(n))
+    made_by: list[int | None] = [None] * n
     taken_by: list[int | None] = [None] * (n + 2 * len(network))
     plan = _Plan([], [], [], [0] * len(taken_by), made_by, taken_by, held)
     for k, (i, j) in enumerate(network):
@@ -205,11 +206,7 @@ def _ways(plan: _Plan, k: int, old: tuple[int, ...], lives: list[int], scratch: 
     for w in ready:
         others = tuple(v for v in old if v != w)
         for stays in (x, y):
-            yield Step(k, bases=(w,), leaves=stays), (*others, stays), 3
-        for v in ready:
-            if v != w and how[w] & MINIMUM and how[v] & MAXIMUM:
-                rest = tuple(u for u in others if u != v)
-                yield Step(k, bases=(w, v)), (*rest, x, y), 3
+            yield Step(k, base=w, leaves=stays), (*others, stays), 3
     for given_up in (None,) if len(old) < scratch else old:
         others = tuple(v for v in old if v != given_up)
         for stays in (x, y):
@@ -235,19 +232,21 @@ def kernel(
         if step.source is not None:
             moves, at[low], at[low + 1] = _by_source(at[step.source], how[step.source], a, b)
         else:
-            bases = [(at.pop(w), how[w]) for w in step.bases]
-            if step.copied is not None:
-                free = min(set(range(n + scratch)) - {a, b, *at.values()})
-                program.append((Op.MOV, a if step.copied == x else b, free))
-                bases = [(free, MIN_X if step.copied == x else MIN_Y)]
-            moves, at[low], at[low + 1] = _by_bases(bases, a, b, step.leaves == x)
-            at |= {v: r for v, r in ((x, a), (y, b)) if r not in (at[low], at[low + 1])}
+            if step.base is not None:
+                base, way = at.pop(step.base), how[step.base]
+            else:
+                base, way = min(set(range(n + scratch)) - {a, b, *at.values()}), MIN_Y
+                if step.copied == x:
+                    way = MIN_X
+                program.append((Op.MOV, a if step.copied == x else b, base))
+            moves, at[low], at[low + 1] = _by_base(base, way, a, b, step.leaves == x)
+            at |= {x: a} if step.leaves == x else {y: b}
         program += [(Op.CMP, a, b), *moves]
         later = steps[place + 1 :]
-        needed = {v for s in later for v in (s.source, *s.bases, *plan.ends[s.comparator])}
+        needed = {v for s in later for v in (s.source, s.base, *plan.ends[s.comparator])}
         at = {value: r for value, r in at.items() if value in needed or value in plan.outputs}
     outputs = tuple(at[value] for value in plan.outputs)
-    wires = tuple((int(i), int(j)) for i, j in network)
+    wires = tuple((i, j) for i, j in network)
     return Kernel(Program(tuple(program), n + scratch, 0), outputs, wires)
 
 
@@ -266,27 +265,63 @@ def _by_source(w: int, how: int, a: int, b: int) -> tuple[list[Triple], int, int
     way = how & -how
     op, first = _AS_SOURCE[way]
     into, other = ((a, b), (b, a))[first]
-    moves = [(op, other, into), (op, w, other)]
+    moves: list[Triple] = [(op, other, into), (op, w, other)]
     return (moves, other, into) if way & MINIMUM else (moves, into, other)
 
 
-def _by_bases(
-    bases: list[tuple[int, int]], a: int, b: int, x_stays: bool
-) -> tuple[list[Triple], int, int]:
-    """Two moves that sort a and b into one or two others; where the minimum is, and the maximum."""
-    (first, how), *second = bases
-    way = how & (MINIMUM if second or how & MINIMUM else MAXIMUM)
-    moves = [_into_base(first, way & -way, a, b)]
-    if second:
-        way = second[0][1] & MAXIMUM
-        return [*moves, _into_base(second[0][0], way & -way, a, b)], first, second[0][0]
+def _by_base(base: int, how: int, a: int, b: int, x_stays: bool) -> tuple[list[Triple], int, int]:
+    """Two moves that sort a and b into a base and one of them; where the minimum is, and the maximum."""
+    way = how & -how
+    op, end = _AS_BASE[way]
     stays, other = (a, b) if x_stays else (b, a)
     low_missing = not way & MINIMUM
-    op = Op.CMOVL if low_missing == x_stays else Op.CMOVG
-    moves.append((op, stays, other))
-    return (moves, other, first) if low_missing else (moves, first, other)
+    moves: list[Triple] = [(op, (a, b)[end], base)]
+    moves.append((Op.CMOVL if low_missing == x_stays else Op.CMOVG, stays, other))
+    return (moves, other, base) if low_missing else (moves, base, other)
 
 
-def _into_base(base: int, way: int, a: int, b: int) -> Triple:
-    op, end = _AS_BASE[way]
-    return op, (a, b)[end], base
+BATCH = 64
+"""Networks whose servants are looked up at a time: one shape, one compilation."""
+
+
+def shortest(
+    networks: Int[np.ndarray, "B L 2"],
+    n: int,
+    tests: Int[np.ndarray, "P n"],
+    scratch: int = 1,
+    below: int | None = None,
+    some: int = 1024,
+) -> Kernel | None:
+    """The kernel with the fewest instructions that these networks make.
+
+    Args:
+      networks: comparators (i, j) that sort.
+      n: wires.
+      tests: all weak orders of n numbers.
+      scratch: registers beside n.
+      below: only a kernel with fewer instructions than this is wanted.
+      some: how many of the tests to look at first.  A value that serves on all tests serves on some, so a
+        network that is too long on some is too long.
+
+    Returns:
+      The kernel; None if there is none `below`.
+    """
+    if not 1 <= scratch <= 14 - n:
+        raise ValueError(f"scratch: received {scratch}; expected 1 to {14 - n}, as x86-64 has 14")
+    few = tests
+    if len(tests) > some:
+        few = tests[np.random.default_rng(0).choice(len(tests), some, replace=False)]
+    best: Kernel | None = None
+    for at in range(0, len(networks), BATCH):
+        part = networks[at : at + BATCH]
+        padded = np.resize(part, (BATCH, *part.shape[1:]))
+        found = np.asarray(serving(jnp.asarray(padded), jnp.asarray(few)))
+        for network, bits in zip(part.tolist(), found[: len(part)], strict=True):
+            steps = weave(network, n, bits, scratch, below)
+            if steps is not None and few is not tests:
+                bits = np.asarray(serving(jnp.asarray([network]), jnp.asarray(tests)))[0]
+                steps = weave(network, n, bits, scratch, below)
+            if steps is not None:
+                best = kernel(network, n, bits, steps, scratch)
+                below = len(best.program)
+    return best

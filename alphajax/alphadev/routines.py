@@ -43,7 +43,7 @@ def routine(kernel: Program, n: int, outputs: Sequence[int] | None = None) -> Pr
         if cell not in early:
             changed = [i for i, t in enumerate(triples) if register in writes(t)]
             # What was loaded and never changed is there from its load on.
-            ready = changed[-1] if changed else load_at[register]
+            ready = changed[-1] if changed else load_at[register] if register < n else 0
             store_at[cell] = max(ready, load_at[cell])
     cell_of = [kernel.registers + cell for cell in range(n)]
     placed: list[Triple] = []

@@ -4,8 +4,8 @@ A sequence of comparators (i, j), i < j, puts the smaller of two numbers on wire
 sorts every vector of zeros and ones (Knuth, TAOCP 3, 5.3.4), so what matters of a prefix is the set
 of 0-1 vectors that it may leave: 2^n at the start, n + 1 when it sorts.  The beam keeps the prefixes
 with the smallest sets, shaken by noise, so that each key gives other networks.  (Prefixes are not
-thinned out by symmetry or subsumption, as in proofs of optimality: two networks that leave the same
-set may make programs of different length.)
+thinned out by what they leave, as in proofs of optimality: two networks that leave the same set may
+make programs of different length.)
 
 One jitted program: a set is one bit for each vector, and a comparator a gather and two logical
 operations, over all prefixes and comparators at once.
@@ -72,38 +72,41 @@ def _effects(n: int) -> tuple[np.ndarray, np.ndarray]:
 def grow(config: Config, key: Key[Array, ""]) -> tuple[Int[Array, "B L 2"], Bool[Array, " B"]]:
     """Networks, and which of them sort.  The key is consumed.
 
-    No two of those that sort are the same network with comparators in another order.
+    Networks that differ only in the order of comparators or in the names of the inputs make the same
+    programs, so one of them is kept.  They are told apart by a hash: the label of a value is made from
+    those of the two that were compared (all inputs have the same), and a network's name from the labels
+    of its comparators and, for each wire, how often it carries a one.
     """
     n, width, length = config.n, config.width, config.length
     wires, (swapped, possible) = pairs(n), _effects(n)
     count = len(wires)
-    # A network is the set of its comparators with their layers, whatever order they are written in.
-    names = np.random.default_rng(0).integers(0, 2**32, (length + 1, count), np.uint32)
+    ones = (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float32)
+    # One row for each comparator: which wire gets the minimum, and which the maximum.
+    lower, upper = (np.arange(n)[None] == wires[:, [axis]] for axis in (0, 1))
 
     def extend(beam, key):
-        sets, depth, code, alive = beam
+        sets, labels, code, alive = beam
         children = (sets[:, None] | sets[:, swapped]) & possible[None]
         sizes = jnp.sum(children, -1, dtype=jnp.int32)
         score = jnp.log(sizes.astype(jnp.float32))
         score += config.noise * jax.random.normal(key, score.shape)
-        layer = jnp.max(depth[:, wires], -1) + 1
-        codes = code[:, None] + jnp.asarray(names)[layer, np.arange(count)[None]]
+        x, y = labels[:, wires[:, 0]], labels[:, wires[:, 1]]
+        made = _mix(x + y + _mix(x * y))
+        after = jnp.where(lower[None], _mix(made + 1)[:, :, None], labels[:, None])
+        after = jnp.where(upper[None], _mix(made + 2)[:, :, None], after)
+        codes = code[:, None] + made
+        often = jnp.einsum("bcs,sn->bcn", children.astype(jnp.float32), ones).astype(jnp.uint32)
+        names = codes + jnp.sum(_mix(after + _mix(often)), -1, dtype=jnp.uint32)
         useless = jnp.all(children == sets[:, None], -1)
-        unwanted = (useless | ~alive[:, None]).ravel() | _again(codes.ravel())
+        unwanted = (useless | ~alive[:, None]).ravel() | _again(names.ravel())
         best, chosen = jax.lax.top_k(jnp.where(unwanted, -jnp.inf, -score.ravel()), width)
         parent, comparator = chosen // count, chosen % count
-        ends = jnp.asarray(wires)[comparator]
-        depth = jnp.where(
-            jnp.any(ends[:, :, None] == np.arange(n)[None, None], 1),
-            layer[parent, comparator][:, None],
-            depth[parent],
-        )
-        sets, code = children[parent, comparator], codes[parent, comparator]
-        return (sets, depth, code, jnp.isfinite(best)), (parent, comparator)
+        at = parent, comparator
+        return (children[at], after[at], codes[at], jnp.isfinite(best)), at
 
     first = (
         jnp.ones((width, 2**n), bool),
-        jnp.zeros((width, n), jnp.int32),
+        jnp.ones((width, n), jnp.uint32),
         jnp.zeros(width, jnp.uint32),
         # One empty network is enough.
         jnp.arange(width) == 0,
@@ -116,6 +119,13 @@ def grow(config: Config, key: Key[Array, ""]) -> tuple[Int[Array, "B L 2"], Bool
 
     _, networks = jax.lax.scan(back, jnp.arange(width), steps, reverse=True)
     return jnp.swapaxes(networks, 0, 1), alive & (jnp.sum(sets, -1) == n + 1)
+
+
+def _mix(x: Array) -> Array:
+    """A bijection of 32-bit words that leaves no pattern (the finaliser of MurmurHash3)."""
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
 
 
 def _again(codes: Array) -> Array:
