@@ -1,7 +1,7 @@
 """AlphaDev-S: stochastic search over whole programs, the unlearned rival of AlphaDev.
 
     python experiments/stochastic.py --task sort3 --stop-at 17
-    python experiments/stochastic.py --task sort5 --warm --minutes 15
+    python experiments/stochastic.py --task sort5 --warm --stop-at 42
     python experiments/stochastic.py --resume runs/stochastic-sort3-cold-seed0
 
 A cold start begins with empty programs, a warm one with the shortest sorting network.  What is found
@@ -46,8 +46,9 @@ class Args:
     cost: str = "root-count"
     """correctness for P_C of P items placed: fraction is (P - P_C)/P, root its square root, root-count
     sqrt(P - P_C); AlphaDev's best is the last"""
-    alpha: float = 0.02
-    """cost of an instruction"""
+    alpha: float | None = None
+    """cost of an instruction (default: 0.02; 0.1 from a warm start, which is right and has but to
+    become short)"""
     beta: float = 40.0
     """inverse temperature of the coldest chains.  This and the next three lines suit root-count; root is
     the same divided by the square root of the items, so that beta must be as much larger"""
@@ -60,7 +61,8 @@ class Args:
     anywhere: float = 0.5
     """weight of what is right in a register, beside what is right in memory"""
     slots: int | None = None
-    """the longest program (default: a third more than the sorting network, or the task's limit)"""
+    """the longest program (default: a third more than the sorting network, or the task's limit; a
+    tenth more than a warm start, since every empty slot invites instructions that do nothing)"""
     chains: int = 512
     """on each device; a multiple of the rungs"""
     rounds: int = 50
@@ -133,7 +135,6 @@ def begun(args: Args):
     if not 0 <= args.spread <= 1:
         raise ValueError(f"--spread: received {args.spread}; expected 0 to 1")
     task, warm = tasks.parse(args.task), None
-    slots = args.slots or (task.human * 4 // 3 if task.human else task.length_limit)
     if args.warm and args.start:
         raise ValueError("--warm and --start: expected one of them")
     if args.start:
@@ -146,8 +147,14 @@ def begun(args: Args):
                 f"--warm: there is no network for {task.name}; expected sort2 to sort8"
             )
         warm = references.sorting_network(int(number))
-    chosen = {name: getattr(args, name) for name in WHAT_IT_IS if name in _SETTINGS}
-    config = stochastic.Config(**chosen | {"slots": slots})
+    chosen = {name: getattr(args, name) for name in _SETTINGS}
+    if warm:
+        slots, alpha = len(warm) + max(2, len(warm) // 10), 0.1
+    else:
+        slots, alpha = task.human * 4 // 3 if task.human else task.length_limit, 0.02
+    chosen["slots"] = args.slots or slots
+    chosen["alpha"] = alpha if args.alpha is None else args.alpha
+    config = stochastic.Config(**chosen)
     mesh = training.make_mesh(args.devices)
     if args.chains % args.rungs:
         raise ValueError(

@@ -3,6 +3,16 @@
 A program is a fixed number of slots, unused ones empty.  A slot is one number, its code: op | a << 8 |
 b << 16, and 0 for an empty one.  Chains are the last axis of every array: a change is then a few
 operations on long rows.
+
+Beside the paper's changes (a whole instruction, an empty slot, two slots swapped, an opcode, an
+operand; Mankowitz et al., Nature 618:257, 2023, methods) there are two of our own: a slot is shifted
+to another place, and two registers are *renamed*: from some slot on each is called by the other's
+name.  Behind `mov a, b`, where both hold the same, that changes nothing that the program does, but the
+other copy is now the one overwritten: what a stood for before may then last, and a later move that
+would have saved something there can go.  By single instructions that takes as many wrong programs on
+the way as the rest of the program names the two.
+
+Those two are as likely as their way back.
 """
 
 import jax.numpy as jnp
@@ -12,10 +22,9 @@ from jaxtyping import Array, UInt32
 from alphajax.alphadev.isa import Op, Program
 from alphajax.alphadev.tasks import BRANCHLESS, Task
 
-SWAP, SHIFT, ROTATE, WHOLE, DELETE, OPCODE, OPERAND, RENAME = range(8)
+WHOLE, DELETE, OPCODE, OPERAND, SWAP, SHIFT, RENAME = range(7)
 KINDS = np.array(
-    [SWAP] * 2 + [SHIFT] * 2 + [ROTATE] * 2 + [WHOLE] * 5 + [DELETE] + [OPCODE] * 2 + [OPERAND] * 4
-    + [RENAME] * 2
+    [WHOLE] * 5 + [DELETE] + [OPCODE] * 2 + [OPERAND] * 4 + [SWAP] * 2 + [SHIFT] * 2 + [RENAME] * 2
 )
 """What is proposed, as often as it stands here.  A new instruction five times as often as an empty
 slot: a slot's prior is empty with 1 in 6, as in STOKE."""
@@ -31,14 +40,13 @@ def _code(op, a, b):
 
 
 def legal(op, a, b, registers: int):
-    """Whether an instruction may be proposed: memory in moves only, no location twice."""
+    """Whether an instruction may be proposed: memory in moves only, no location twice.
+
+    Compares both ways round, though the conditions could do without: a renamed one may need it.
+    """
     inside_a, inside_b = a < registers, b < registers
-    conditional = (op >= Op.CMOVL) & (op <= Op.CMOVGE)
-    return (
-        ((op == Op.MOV) & (inside_a | inside_b) & (a != b))
-        | ((op == Op.CMP) & inside_a & inside_b & (a != b))
-        | (conditional & inside_a & inside_b & (a != b))
-    )
+    inside = (op >= Op.CMP) & (op <= Op.CMOVGE) & inside_a & inside_b
+    return (((op == Op.MOV) & (inside_a | inside_b)) | inside) & (a != b)
 
 
 def pool(task: Task) -> np.ndarray:
@@ -72,27 +80,20 @@ def unpack(codes: np.ndarray, task: Task) -> Program:
 
 def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task: Task):
     """One change of each program, from random bits: a whole instruction, an empty slot, two slots
-    swapped, one shifted to another place, a stretch rotated, an opcode, an operand, two registers
-    renamed into each other.  An illegal result: none."""
+    swapped, one shifted to another place, an opcode, an operand, two registers renamed.  An illegal
+    result: none."""
     at = jnp.arange(len(program), dtype=jnp.uint32)[:, None]
     kind = jnp.asarray(KINDS)[(bits[0] >> 16) % len(KINDS)][None]
     i, j, z = bits[1, None] % len(program), bits[2, None] % len(program), bits[3, None]
     one = jnp.where(at == i, program, 0).sum(0, dtype=jnp.uint32)[None]
     out = jnp.where(at == i, _changed(kind, z, one, task), program)
     out = jnp.where(kind == RENAME, _renamed(i, z, one, program, task), out)
-    order = _order(kind, i, j, z, at)
-    return jnp.where(kind <= ROTATE, jnp.take_along_axis(program, order, 0), out)
-
-
-def _order(kind, i, j, z, at):
-    """Which slot each one is taken from, where slots change places."""
-    low, high = jnp.minimum(i, j), jnp.maximum(i, j)
-    by = jnp.where(kind == ROTATE, z % (high - low + 1), jnp.where(i < j, 1, high - low))
-    source = at + by
-    source = jnp.where(source > high, source - (high - low + 1), source)
-    source = jnp.where((at >= low) & (at <= high), source, at)
-    swapped = jnp.where(at == i, j, jnp.where(at == j, i, at))
-    return jnp.where(kind == SWAP, swapped, source)
+    other = jnp.where(at == j, program, 0).sum(0, dtype=jnp.uint32)[None]
+    swapped = jnp.where(at == i, other, jnp.where(at == j, one, program))
+    up, down = jnp.roll(program, -1, 0), jnp.roll(program, 1, 0)
+    shifted = jnp.where(at == j, one, jnp.where((at >= i) & (at < j), up,
+                        jnp.where((at > j) & (at <= i), down, program)))  # fmt: skip
+    return jnp.where(kind == SWAP, swapped, jnp.where(kind == SHIFT, shifted, out))
 
 
 def _changed(kind, z, one, task: Task):

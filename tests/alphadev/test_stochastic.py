@@ -18,6 +18,21 @@ def random_programs(task, slots, count, seed):
     return np.random.default_rng(seed).choice(codes, (slots, count))
 
 
+def changed(task, programs, kind, i=0, j=0, z=0):
+    """Programs `[slots, C]` after one change of this kind in each."""
+    number = np.flatnonzero(kind == proposals.KINDS)[0] << 16
+    bits = np.stack(np.broadcast_arrays(number, i, j, z, np.zeros(programs.shape[1]))[:4])
+    return np.asarray(proposals.propose(jnp.asarray(bits, jnp.uint32), jnp.asarray(programs), task))
+
+
+def comparators(*pairs):
+    """A network of three numbers as a program, its loads in slots 0 to 2; register 3 is free."""
+    triples = [(Op.MOV, 4 + i, i) for i in range(3)]
+    for i, j in pairs:
+        triples += [(Op.MOV, i, 3), (Op.CMP, i, j), (Op.CMOVG, j, i), (Op.CMOVG, 3, j)]
+    return Program((*triples, *((Op.MOV, i, 4 + i) for i in range(3))), 4, 3)
+
+
 def instructions(chains):
     return [np.asarray(x).ravel() for x in proposals.fields_of(chains.program[chains.program != 0])]
 
@@ -73,10 +88,58 @@ def test_only_legal_instructions_are_proposed_and_all_kinds_of_change():
     new = np.asarray(proposals.propose(bits, programs, TASK))
     assert set(new.ravel().tolist()) <= {0, *proposals.pool(TASK).tolist()}
     old = np.asarray(programs)
+    kind = proposals.KINDS[(np.asarray(bits[0]) >> 16) % len(proposals.KINDS)]
     slots = (new != old).sum(0)
-    assert (slots <= 1).mean() > 0.5 and (slots == 2).any() and (slots > 2).any()
-    moved = slots > 1  # swapped or shifted: the same instructions
+    assert all((slots[kind == k] > 0).any() for k in proposals.KINDS)
+    several = np.isin(kind, (proposals.SWAP, proposals.SHIFT, proposals.RENAME))
+    assert slots[~several].max() == 1 and slots[kind == proposals.SWAP].max() == 2
+    moved = several & (kind != proposals.RENAME)
     np.testing.assert_array_equal(np.sort(new[:, moved], 0), np.sort(old[:, moved], 0))
+    i, j = np.asarray(bits[1:3])[:, kind == proposals.SHIFT] % 6
+    moved = [np.insert(np.delete(x, i), j, x[i]) for x, i, j in
+             zip(old[:, kind == proposals.SHIFT].T, i, j, strict=True)]  # fmt: skip
+    np.testing.assert_array_equal(new[:, kind == proposals.SHIFT].T, moved)
+
+
+def test_renaming_twice_changes_nothing():
+    programs = random_programs(TASK, 6, 512, 8)
+    i, z = np.random.default_rng(9).integers(0, 2**32, (2, 512))
+    once = changed(TASK, programs, proposals.RENAME, i, z=z)
+    assert (once != programs).any(0).mean() > 0.3
+    np.testing.assert_array_equal(changed(TASK, once, proposals.RENAME, i, z=z), programs)
+    before = np.arange(6)[:, None] <= i % 6
+    assert (once == programs)[before].all() and (once[~before] != programs[~before]).any()
+    assert ((once == 0) == (programs == 0)).all()
+
+
+def test_renaming_behind_a_copy_keeps_a_program_right():
+    task = tasks.parse("sort4")
+    network = proposals.pack(references.sorting_network(4), 28)
+    op, a, b = proposals.fields_of(network)
+    copies = np.flatnonzero((op == Op.MOV) & (a < 5) & (b < 5))
+    programs = np.repeat(network[:, None], 28, 1)
+    renamed = changed(task, programs, proposals.RENAME, np.arange(28), z=2)  # or 2 and 0
+    right = np.asarray(stochastic.evaluate(CONFIG, task, jnp.asarray(renamed))[1])
+    assert len(copies) == 5 and (renamed != programs).any(0)[copies].all() and right[copies].all()
+    assert not right.all()
+
+
+def test_four_changes_save_an_instruction():
+    """min(min(a, c), b) is min(a, b) where b <= c, so the first minimum need not be copied."""
+    task = tasks.parse("sort3")
+    program = comparators((1, 2), (0, 2), (0, 1))
+    codes = proposals.pack(program, 18)[:, None]
+    opcode = tasks.BRANCHLESS.index(Op.CMOVGE)
+    for kind, i, z in (
+        (proposals.RENAME, 7, 0),  # min(a, c) comes to be in 3, a stays in 0
+        (proposals.RENAME, 12, 3),  # the last minimum goes to 0: 0 and 3 hold the same there
+        (proposals.OPCODE, 13, opcode),
+        (proposals.DELETE, 11, 0),
+    ):
+        assert proof.prove(proposals.unpack(codes[:, 0], task), task)
+        codes = changed(task, codes, kind, i, z=z)
+    short = proposals.unpack(codes[:, 0], task)
+    assert len(short) == 17 and proof.prove(short, task)
 
 
 def test_exchange_keeps_the_programs_and_favours_the_cold():
@@ -112,6 +175,19 @@ def test_warm_start_stays_right_and_cold_start_becomes_the_shortest():
     op, a, b = instructions(chains)
     assert len(op) and proposals.legal(op, a, b, TASK.registers).all()
     assert int(chains.accepted.min()) > 0 and int(chains.accepted.max()) <= 200
+
+
+def test_a_warm_start_of_three_numbers_becomes_shorter():
+    task, warm = tasks.parse("sort3"), references.sorting_network(3)
+    config = stochastic.Config(slots=20, alpha=0.1, beta=40.0, hottest=6.0, rungs=4)
+    run = stochastic.compiled(training.make_mesh(1), config, task, 20)
+    chains = stochastic.start(config, task, 64, warm)
+    for number in range(20):
+        chains = run(chains, jax.random.fold_in(jax.random.key(2), number))
+        found = stochastic.best(config, task, chains)
+        if len(found) < len(warm):
+            break
+    assert len(found) == 17 and proof.prove(found, task)
 
 
 def test_programs_are_packed_and_unpacked():

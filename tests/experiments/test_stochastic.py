@@ -75,6 +75,20 @@ def test_a_warm_run_begins_with_the_network(script, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "given, slots, alpha",
+    [
+        ({}, 10, 0.02),
+        ({"warm": True}, 10, 0.1),
+        ({"warm": True, "task": "sort4"}, 30, 0.1),
+        ({"warm": True, "slots": 9, "alpha": 0.0}, 9, 0.0),
+    ],
+)
+def test_defaults_depend_on_the_start(script, given, slots, alpha):
+    config = script.begun(script.Args(**SMALL | given))[0]
+    assert (config.slots, config.alpha) == (slots, alpha)
+
+
+@pytest.mark.parametrize(
     "given, message",
     [
         ({"chains": 6}, "--chains: received 6; expected a multiple of the 4 rungs"),
