@@ -33,10 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int8, UInt16
 
-from alphajax.alphadev import kernels, levels
-from alphajax.alphadev.isa import Program
+from alphajax.alphadev import kernels, levels, machine
+from alphajax.alphadev.isa import UNKNOWN, Program
+from alphajax.alphadev.tasks import weak_orders
 
 _ANY = 2**32 - 1
+_MANY = 2**16 - 1
 _MOST_WORDS_PAIRED = 2048
 
 
@@ -189,29 +191,22 @@ class _Search:
         index = np.sort(np.argsort(scores, kind="stable")[:keep])
         return self.moved(into, index, into.capacity), min(worst, int(scores[index].max()))
 
-    def tightened(self, into: levels.Level, worst: int) -> int:
-        """The worst score that may still enter, given what is there; costs only what is lost anyway."""
-        if self.config.lossless:
-            return worst
-        scores = _scores(into)
+    def tightened(self, into: levels.Level, worst: int) -> tuple[int, int]:
+        """The worst score, and the most contents, that may still enter, given what is there."""
+        scores, most = _scores(into), _MANY
         if self.config.beam and len(scores) > self.config.beam:
             bound = np.partition(scores, self.config.beam - 1)[self.config.beam - 1]
             worst = min(worst, int(bound))
-        return min(worst, self.cut_at(scores))
+        if self.config.cut is not None and len(scores):
+            most = int(self.config.cut * int(_values(into).min()))
+        return worst, min(most, _MANY)
 
-    def cut_at(self, scores: np.ndarray) -> int:
-        """The worst score that the cut lets pass."""
-        if self.config.cut is None or not len(scores):
-            return _ANY
-        most = int(self.config.cut * int(levels.values_of(scores.min())))
-        return min(((most + 1) << 21) - 1, _ANY)
-
-    def chosen(self, scores: np.ndarray) -> np.ndarray | None:
-        """The states of a finished level that stay; None for all, as they stand."""
+    def chosen(self, into: levels.Level) -> np.ndarray | None:
+        """The states of a finished level that stay, the best first; None for all, as they stand."""
         if self.config.lossless:
             return None
-        index = np.argsort(scores, kind="stable")
-        index = index[scores[index] <= self.cut_at(scores)]
+        index = np.argsort(_scores(into), kind="stable")
+        index = index[_values(into)[index] <= self.tightened(into, _ANY)[1]]
         return index[: self.config.beam]
 
     def kernel(self, number: int) -> Program:
@@ -225,6 +220,10 @@ class _Search:
 
 def _scores(level: levels.Level) -> np.ndarray:
     return np.asarray(level.scores)[: int(level.size)]
+
+
+def _values(level: levels.Level) -> np.ndarray:
+    return np.asarray(level.values)[: int(level.size)]
 
 
 def search(
@@ -255,42 +254,43 @@ def search(
         if config.limit is not None and length > config.limit:
             return found("limit")
         left = kernels.FAR - 1 if config.limit is None else config.limit - length
-        into, worst, size = levels.empty(run.capacity, run.tests), _ANY, int(run.level.size)
+        into, size = levels.empty(run.capacity, run.tests), int(run.level.size)
+        worst, most = _ANY, _MANY
 
-        def report(done: float, into=None, length=length) -> Report:
-            scores = _scores(into)
-            best = int(levels.values_of(scores.min(initial=_ANY)))
+        def report(done: float, into: levels.Level, length=length) -> Report:
+            best = int(_values(into).min(initial=_MANY))
             seconds = perf_counter() - begun
-            return Report(length, done, len(scores), best, run.lossless, seconds)
+            return Report(length, done, int(into.size), best, run.lossless, seconds)
 
         for begin in range(0, size, config.parents):
             done, blocks = 0, 1
             while done < blocks:
                 into, done, blocks = levels.expand(
-                    run.book, run.level, into, begin, done, left, jnp.uint32(worst), run.seed,
+                    run.book, run.level, into, begin, done, left, jnp.uint32(worst), most, run.seed,
                     parents=config.parents, block=config.block,
                 )  # fmt: skip
                 if int(done) < int(blocks):
                     into, worst = run.room(into, worst)
-            worst = run.tightened(into, worst)
-            if watch and watch(report(min(1.0, (begin + config.parents) / size), into)):
+            worst, most = run.tightened(into, worst)
+            if watch and watch(report(min(0.99, (begin + config.parents) / size), into)):
                 return found("stopped")
-        scores = _scores(into)
-        solved = np.flatnonzero(scores == 0)
-        index = run.chosen(scores)
-        if len(solved) == 0 and index is not None:
+        solved = np.flatnonzero(_scores(into) == 0)
+        index = run.chosen(into)
+        if len(solved):
+            into = run.moved(into, solved, run.capacity)
+        elif index is not None:
             into = run.moved(into, index, run.capacity)
         run.level = into
-        reports.append(report(1.0, into))
         kept = int(into.size)
         run.codes.append(np.asarray(into.codes)[:kept].copy())
         run.host += run.codes[-1].nbytes
         if config.keep:
             run.rows.append(np.asarray(into.rows)[:kept].copy())
             run.host += run.rows[-1].nbytes
+        reports.append(report(1.0, into))
+        stopped = watch is not None and watch(reports[-1])
         if len(solved):
-            programs = levels.total(np.asarray(into.counts)[solved])
-            return found("found", run.kernel(int(solved[0])), programs)
+            return found("found", run.kernel(0), levels.total(np.asarray(into.counts)[:kept]))
         all_excluded &= run.lossless
         if all_excluded:
             excluded = length
@@ -298,6 +298,8 @@ def search(
             if all_excluded and config.limit is not None:
                 excluded = config.limit
             return found("none")
+        if stopped:
+            return found("stopped")
     raise AssertionError("unreachable")
 
 
@@ -343,8 +345,20 @@ def programs(
 
 
 def _links(following, level, alive, blank: int) -> tuple[np.ndarray, np.ndarray]:
-    """States of a level whose child is one of those alive, and which one."""
-    children = np.sort(following[level], axis=1)
+    """States of a level whose child is one of those alive, and which one.
+
+    The largest of the words in a random order depends on their set alone: most children are told
+    apart from those alive by three of them, and only the others are sorted.
+    """
+    # An instruction that changes nothing leads from a state to itself, never to the next level's.
+    parent = np.flatnonzero((following[level] != level).any(axis=1))
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(blank + 2).astype(np.uint16)
+        order[blank] = 0
+        wanted = np.zeros(blank + 3, bool)
+        wanted[order[alive].max(axis=1, initial=0)] = True
+        parent = parent[wanted[order[following][level[parent]].max(axis=1, initial=0)]]
+    children = np.sort(following[level[parent]], axis=1)
     again = np.pad(children[:, 1:] == children[:, :-1], ((0, 0), (1, 0)))
     children = np.sort(np.where(again, np.uint16(blank), children), axis=1)
     both = np.ascontiguousarray(np.concatenate([alive, children]))
@@ -353,6 +367,27 @@ def _links(following, level, alive, blank: int) -> tuple[np.ndarray, np.ndarray]
     number = np.full(len(both), -1)
     number[names[: len(alive)]] = np.arange(len(alive))
     child = number[names[len(alive) :]]
-    # An instruction that changes nothing leads from a state to itself, never to the next level's.
-    parent = np.flatnonzero((child >= 0) & (following[level] != level).any(axis=1))
-    return parent, child[parent]
+    return parent[child >= 0], child[child >= 0]
+
+
+def right(model: kernels.Model, moves: Int8[np.ndarray, "N L 3"], batch: int = 2048) -> np.ndarray:
+    """Which kernels sort every weak order, whatever scratch registers and flag held before: bool `[N]`.
+
+    By `machine`, which shares nothing with the tables; before one is called found, `proof` decides.
+    """
+    orders = weak_orders(model.n)
+    begin = np.full((len(orders), model.registers), UNKNOWN, np.int8)
+    begin[:, : model.n] = orders
+    wanted = np.sort(orders, axis=1)
+
+    @jax.jit
+    @jax.vmap
+    def sorts(moves):
+        end = machine.run(machine.start(begin), machine.Instruction(*moves.T))
+        return jnp.all(machine.values(end)[:, : model.n] == wanted)
+
+    found = [
+        np.asarray(sorts(np.resize(moves[at : at + batch], (batch, *moves.shape[1:]))))
+        for at in range(0, len(moves), batch)
+    ]
+    return np.concatenate([np.zeros(0, bool), *found])[: len(moves)]
