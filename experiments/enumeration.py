@@ -117,7 +117,7 @@ def search(args: Args, folder, model, stages) -> int:
     from alphajax.alphadev import enumeration
     from alphajax.display import Display, duration
 
-    lines, found = [], None
+    lines, found, stage = [], None, 0
     with Display(f"enumeration, {model}") as display, runs.interruptible() as stop:
         display.say(f"kernels: {model}")
 
@@ -143,12 +143,13 @@ def search(args: Args, folder, model, stages) -> int:
             display.update(row | {"expanded": f"{report.done:.0%}"})
             return stop.is_set() or seconds > 60 * args.minutes
 
-        for stage, config in enumerate(stages, 1):
+        for config in stages:
+            stage += 1
             if found is not None:
                 if found.length is None:
                     break
                 config = dataclasses.replace(config, limit=found.length)
-                display.say(f"a beam found {found.length}; now nothing is left out, up to that length")
+                display.say(f"a beam found {found.length}; now nothing is left out up to there")
             found = enumeration.search(model, config, watch)
         if stop.is_set():
             display.say("interrupted; what was found so far:")
@@ -204,7 +205,7 @@ def report_kernel(model, found, folder, result) -> list[str]:
     if found.rows and found.programs <= MOST_WRITTEN:
         every = enumeration.programs(model, found.rows)
         if len(every) != found.programs:
-            raise RuntimeError(f"counted {found.programs} programs on the device, {len(every)} here")
+            raise RuntimeError(f"{found.programs} programs on the device, {len(every)} here")
         right = enumeration.right(model, every)
         result["right_on_orders"] = int(right.sum())
         told.append(

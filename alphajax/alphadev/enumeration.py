@@ -53,7 +53,7 @@ class Config:
     beam: int | None = None
     """keep so many states of a level; None: all"""
     pairs: bool | None = None
-    """use the distances of pairs; None: where there is a limit and the table is small (W <= 2048)"""
+    """use the distances of pairs; None: where the table is small (W <= 2048)"""
     memory_gb: float = 4.0
     """for the levels and the tables, device and host together"""
     capacity: int = 1 << 14
@@ -138,8 +138,7 @@ class _Search:
         self.table = kernels.tables(model)
         paired = config.pairs
         if paired is None:
-            small = self.table.empty <= _MOST_WORDS_PAIRED
-            paired = config.limit is not None and small and len(self.table.start) > 1
+            paired = self.table.empty <= _MOST_WORDS_PAIRED
         pairs = kernels.pair_distances(self.table) if paired else None
         self.book = levels.book(self.table, pairs)
         self.tests, moves = len(self.table.start), len(self.table.instructions)

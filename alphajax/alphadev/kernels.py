@@ -140,7 +140,7 @@ def inputs(model: Model) -> Int8[np.ndarray, "P n"]:
     return orders
 
 
-def after(model: Model, kinds: np.ndarray, words: np.ndarray, instruction) -> tuple[np.ndarray, ...]:
+def after(model: Model, kinds: np.ndarray, words: np.ndarray, instruction) -> tuple:
     """Words `[N, fields]` after one instruction, and which of them are lost, bool `[N]`.
 
     Args:

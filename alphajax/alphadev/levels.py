@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32, UInt8, UInt16, UInt32
 
-from alphajax.alphadev.kernels import FAR, Tables
+from alphajax.alphadev.kernels import Tables
 
 LIMBS = 4
 """A count of programs is this many limbs of 16 bits, the lowest first; the last one has 32, which
@@ -82,10 +82,10 @@ def book(table: Tables, pairs: UInt8[Array, "W2 W2"] | None = None) -> Book:
     """The tables on the device."""
     after = table.distance[table.following]
     changes = table.following != np.arange(table.following.shape[1], dtype=np.uint16)
+    after |= changes.astype(np.uint8) << 7
     return Book(
-        *(jnp.asarray(x) for x in (
-            table.following, table.distance, after | (changes.astype(np.uint8) << 7), table.values,
-        )), pairs,
+        jnp.asarray(table.following), jnp.asarray(table.distance), jnp.asarray(after),
+        jnp.asarray(table.values), pairs,
     )  # fmt: skip
 
 
@@ -197,7 +197,7 @@ def score(values, apart, worst, keys, seed) -> UInt32[Array, " N"]:
 def expand(
     book: Book, level: Level, into: Level, begin, done, left, worst, most, seed, *,
     parents: int, block: int,
-) -> tuple[Level, Int32[Array, ""], Int32[Array, ""]]:
+) -> tuple[Level, Int32[Array, ""], Int32[Array, ""]]:  # fmt: skip
     """Merges the children of some states into the next level.
 
     Args:
@@ -252,9 +252,9 @@ def expand(
         scores = score(different, jnp.sum(distance, axis=0), worst_word, keys, seed)
         valid &= (scores <= worst) & (different <= most)
         parent += begin
+        codes = parent * len(book.after) + move
         children = Candidates(
-            rows.T, keys, level.counts[parent], parent * len(book.after) + move, scores,
-            different.astype(jnp.uint16), valid,
+            rows.T, keys, level.counts[parent], codes, scores, different.astype(jnp.uint16), valid
         )
         return at + 1, merge(into, children)
 
@@ -290,7 +290,8 @@ def merge(level: Level, new: Candidates) -> Level:
     )
     won = new.valid & (target == capacity + me)
     place = level.size + jnp.cumsum(won, dtype=jnp.int32) - 1
-    target = jnp.where(target >= capacity, place[jnp.clip(target - capacity, 0, number - 1)], target)
+    winner = jnp.clip(target - capacity, 0, number - 1)
+    target = jnp.where(target >= capacity, place[winner], target)
     slots = slots.at[jnp.where(won, at, mask + 1)].set(place, mode="drop")
     level = _append(level._replace(slots=slots), new, won, place)
     # Only now are rows compared: one that differs from what its key led to gets a place of its own.
