@@ -264,8 +264,9 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
                 break
             # Every stretch draws from the run's seed and its own number: resumed is as never killed.
             notes["iteration"] += 1
+            random = jax.random.fold_in(key, notes["iteration"])  # compiled here, the first time
             clock = time.time()
-            chains = jax.block_until_ready(run(chains, jax.random.fold_in(key, notes["iteration"])))
+            chains = jax.block_until_ready(run(chains, random))
             now = time.time()
             notes["walking"] += now - clock
             notes["programs"] += each
