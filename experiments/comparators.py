@@ -45,11 +45,13 @@ class Args:
     """networks grown in a round"""
     noise: float = 0.1
     """how differently they are grown, see `sorting_networks.Config`"""
+    bonus: float = 0.02
+    """how much saved copies count while they grow, see there"""
     devices: int | None = None
     """how many devices JAX sees; the search itself uses one"""
 
 
-WHAT_IT_IS = ("n", "seed", "scratch", "comparators", "width", "noise")
+WHAT_IT_IS = ("n", "seed", "scratch", "comparators", "width", "noise", "bonus")
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
 
 
@@ -93,7 +95,11 @@ def begun(args: Args):
     if args.iterations is not None and args.iterations < 1:
         raise ValueError(f"--iterations: received {args.iterations}; expected 1 or more")
     config = sorting_networks.Config(
-        n=args.n, comparators=args.comparators, width=args.width, noise=args.noise
+        n=args.n,
+        comparators=args.comparators,
+        width=args.width,
+        noise=args.noise,
+        bonus=args.bonus,
     )
     if not 1 <= args.scratch <= 14 - args.n:
         raise ValueError(

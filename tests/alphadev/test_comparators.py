@@ -61,6 +61,28 @@ def test_no_network_twice():
     assert len(found) > 50 and len({name_of(x, 5) for x in found}) == len(found)
 
 
+@pytest.mark.parametrize("n", [3, 5])  # truth tables of less than a word, and of one
+def test_savings_are_known_before_the_program_is_made(n):
+    """`saves` asks zeros and ones, `serving` all weak orders; they agree on who has an old value to use."""
+    networks, right = grown(n, width=64)
+    places = sorting_networks.pairs(n).tolist()
+    step = jax.jit(
+        lambda wired, c: (sorting_networks.saves(wired, n), sorting_networks._wire(wired, c))
+    )
+    answers = set()
+    for network in networks[right][:20].tolist():
+        plan, wired = (
+            comparators._plan(network, n, bits_of(network, n)),
+            sorting_networks._inputs(n),
+        )
+        for k, comparator in enumerate(network):
+            saves, wired = step(wired, jnp.asarray(comparator))
+            older = [v for v in plan.servants[k] if plan.made_by[v] is None or plan.made_by[v] < k]
+            assert bool(saves[places.index(comparator)]) == bool(older), (network, k)
+            answers.add(bool(older))
+    assert answers == {True, False}
+
+
 def test_longer_networks():
     networks, right = grown(4, comparators=6)
     assert networks.shape == (64, 6, 2) and right.any()
@@ -171,6 +193,7 @@ def test_a_value_that_serves_on_some_tests_only_is_not_used():
         ({"n": 4, "comparators": 4}, "comparators: received 4; expected 5 to 15"),
         ({"n": 4, "width": 0}, "width: received 0"),
         ({"n": 4, "noise": float("nan")}, "noise: received nan"),
+        ({"n": 4, "bonus": -1.0}, "bonus: received -1.0"),
     ],
 )
 def test_impossible_settings(given, message):
