@@ -1,0 +1,62 @@
+# task: sort6
+# void sort6(int32_t *buffer): 56 instructions
+.text
+.globl sort6
+sort6:
+    mov (%rdi), %eax
+    mov %eax, %ecx
+    mov 4(%rdi), %edx
+    cmp %edx, %eax
+    cmovge %edx, %ecx
+    cmovg %eax, %edx
+    mov 8(%rdi), %r8d
+    mov %r8d, %eax
+    mov 12(%rdi), %r9d
+    cmp %r9d, %r8d
+    cmovge %r9d, %eax
+    cmovg %r8d, %r9d
+    mov %ecx, %r8d
+    cmp %eax, %ecx
+    cmovge %eax, %r8d
+    cmovg %ecx, %eax
+    mov 16(%rdi), %r10d
+    mov %r10d, %ecx
+    mov 20(%rdi), %r11d
+    cmp %r11d, %r10d
+    cmovge %r11d, %ecx
+    cmovg %r10d, %r11d
+    mov %edx, %r10d
+    cmp %r9d, %edx
+    cmovge %r9d, %r10d
+    cmovg %edx, %r9d
+    mov %ecx, %edx
+    cmp %ecx, %r10d
+    cmovle %r10d, %edx
+    cmovl %ecx, %r10d
+    cmp %edx, %r8d
+    cmovg %r8d, %edx
+    cmovg %ecx, %r8d
+    mov %r8d, (%rdi)
+    mov %r11d, %ecx
+    cmp %r11d, %eax
+    cmovle %eax, %ecx
+    cmovl %r11d, %eax
+    cmp %eax, %r9d
+    cmovl %r9d, %eax
+    cmovl %r11d, %r9d
+    mov %r9d, 20(%rdi)
+    mov %r10d, %r11d
+    cmp %r10d, %eax
+    cmovle %eax, %r11d
+    cmovl %r10d, %eax
+    mov %eax, 16(%rdi)
+    cmp %r11d, %ecx
+    cmovle %ecx, %r10d
+    cmovg %ecx, %r11d
+    mov %r11d, 12(%rdi)
+    cmp %r10d, %edx
+    cmovg %edx, %r10d
+    mov %r10d, 8(%rdi)
+    cmovg %ecx, %edx
+    mov %edx, 4(%rdi)
+    ret
