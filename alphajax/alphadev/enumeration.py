@@ -35,7 +35,7 @@ from jaxtyping import Int8, UInt16
 
 from alphajax.alphadev import kernels, levels, machine
 from alphajax.alphadev.isa import UNKNOWN, Program
-from alphajax.alphadev.tasks import weak_orders
+from alphajax.alphadev.tasks import network_length, weak_orders
 
 _ANY = 2**32 - 1
 _MANY = 2**16 - 1
@@ -47,7 +47,7 @@ class Config:
     """How to search."""
 
     limit: int | None = None
-    """longest kernel of interest; None: nothing is dropped for its length"""
+    """longest kernel of interest; None: as long as that of the shortest sorting network, 4 a comparator"""
     cut: float | None = None
     """keep states with up to so many times the contents of the best one of their level; None: all"""
     beam: int | None = None
@@ -117,7 +117,7 @@ class Found(NamedTuple):
     excluded: int
     """no kernel has so many instructions or fewer: that is certified"""
     levels: tuple[Report, ...]
-    rows: tuple[UInt16[np.ndarray, "N P"], ...]
+    rows: tuple[UInt16[np.ndarray, "_ P"], ...]
     """the states of each level, from the empty program on, if they were kept"""
 
     @property
@@ -243,6 +243,7 @@ def search(
     begun, run = perf_counter(), _Search(model, config)
     reports: list[Report] = []
     excluded, all_excluded = 0, True
+    limit = config.limit or network_length(model.n) - 2 * model.n
     if config.keep:
         run.rows.append(np.asarray(run.level.rows)[:1])
 
@@ -250,9 +251,9 @@ def search(
         return Found(ended, kernel, programs, excluded, tuple(reports), tuple(run.rows))
 
     for length in count(1):
-        if config.limit is not None and length > config.limit:
+        if length > limit:
             return found("limit")
-        left = kernels.FAR - 1 if config.limit is None else config.limit - length
+        left = limit - length
         into, size = levels.empty(run.capacity, run.tests), int(run.level.size)
         worst, most = _ANY, _MANY
 
@@ -294,8 +295,8 @@ def search(
         if all_excluded:
             excluded = length
         if kept == 0:
-            if all_excluded and config.limit is not None:
-                excluded = config.limit
+            if all_excluded:
+                excluded = limit
             return found("none")
         if stopped:
             return found("stopped")
@@ -303,8 +304,8 @@ def search(
 
 
 def programs(
-    model: kernels.Model, rows: tuple[UInt16[np.ndarray, "N P"], ...], most: int = 1 << 20
-) -> Int8[np.ndarray, "N L 3"]:
+    model: kernels.Model, rows: tuple[UInt16[np.ndarray, "_ P"], ...], most: int = 1 << 20
+) -> Int8[np.ndarray, "K L 3"]:
     """Every program through the states of a search that ends sorted, as (op, a, b), on the host.
 
     From the last level backwards: which states have a child that leads to a sorted one; then all
