@@ -48,7 +48,7 @@ class Args:
     sqrt(P - P_C); AlphaDev's best is the last"""
     alpha: float | None = None
     """cost of an instruction (default: 0.02; 0.1 from a warm start, which is right and has but to
-    become short)"""
+    become short.  Both suit root-count)"""
     beta: float = 40.0
     """inverse temperature of the coldest chains.  This and the next three lines suit root-count; root is
     the same divided by the square root of the items, so that beta must be as much larger"""
