@@ -87,7 +87,9 @@ class System(Protocol):
     """What training needs of AlphaTensor or AlphaDev.  All methods are pure; hashable.
 
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
-    step: where a target network is kept.
+    step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
+    asked before every iteration: when it is due, a new network begins with that memory, and an empty
+    replay.
     """
 
     game: games.Game
@@ -267,6 +269,7 @@ def _compiled(system: System, iterations: int, mesh: Mesh) -> Callable[[RunState
 def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Metrics]:
     """One iteration on one device: learn, then play (nothing is played before the warm-up is over)."""
     key = jax.random.fold_in(state.key, state.iteration)
+    state = _renew(system, state, jax.random.fold_in(key, 0x5EED))
     # One key for each device, so that no two play the same games.
     key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
     learn_key, play_key = jax.random.split(key)
@@ -293,6 +296,30 @@ def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Me
     metrics |= {f"play/{name}": x for name, x in sums.items()} | agreed
     metrics |= {"games": state.games, "learner_step": state.learner_step}
     return state, metrics
+
+
+def _renew(system: System, state: RunState, key: jax.Array) -> RunState:
+    """The state, or one with a new network; `key` is the same on all devices."""
+    renewed = getattr(system, "renew", lambda memory: None)(state.memory)
+    if renewed is None:
+        return state
+    due, memory = renewed
+
+    def anew():
+        params = system.policy.init(key)
+        return params, optimizer(system.training).init(params), memory
+
+    params, opt_state, memory = jax.lax.cond(
+        due, anew, lambda: (state.params, state.opt_state, state.memory)
+    )
+    buffer = state.replay
+    buffer = buffer._replace(
+        next=jnp.where(due, 0, buffer.next), filled=jnp.where(due, 0, buffer.filled)
+    )
+    step = jnp.where(due, 0, state.learner_step)
+    return state._replace(
+        params=params, opt_state=opt_state, learner_step=step, replay=buffer, memory=memory
+    )
 
 
 def _learn(system: System, state: RunState, key: jax.Array, devices: int):

@@ -181,6 +181,8 @@ def rows(system, progress, findings) -> dict[str, str]:
         + (f", mean length {m['play/length'] / solved:.1f}" if solved else ""),
         "return": f"{m['play/return'] / system.training.games:.2f}",
     }
+    if system.mix.patience:
+        shown["network"] = f"{m['networks']}"
     if "learn/policy_loss" in m:
         shown["steps"] = f"{m['learner_step']:,}"
         shown["loss"] = f"policy {m['learn/policy_loss']:.3f} value {m['learn/value_loss']:.4f}"

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphadev import machine
+from alphajax.alphadev import machine, symmetries
 from alphajax.alphadev.game import AssemblyGame, Observation, State
 from alphajax.alphadev.isa import Instruction, Op
 from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
@@ -55,6 +55,12 @@ class Memory(NamedTuple):
     length: Int[Array, ""]
     actions: Int[Array, " T"]
     pool: Pool
+    own: Bool[Array, ""]
+    """Whether the shortest program is one of the present network's: only then is it in the pools."""
+    waited: Int[Array, ""]
+    """Iterations since the present network found a shorter program than its others."""
+    networks: Int[Array, ""]
+    """The present network's number, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +75,23 @@ class MixConfig:
     """Of the games, those that start with random legal moves; beyond the paper."""
     random_moves: int = 0
     """The most of them."""
+    archive_share: float = 0.0
+    """Of the games, those that start inside one of the best programs so far, at a random place; some with
+    random moves from there.  Beyond the paper."""
+    rename: bool = False
+    """Positions are learned from with their registers renamed at random (`symmetries`); beyond the paper."""
     tighten: bool = False
     """Moves allowed become one less than the best program found; beyond the paper."""
+    patience: int = 0
+    """A network that has found right programs, but in so many iterations none that is shorter, has settled:
+    the next one begins with nothing, and no program is handed on.  0: never.  Beyond the paper."""
 
     def __post_init__(self):
-        for name in ("best_share", "random_share"):
+        for name in ("best_share", "random_share", "archive_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: received {value}; expected 0..1")
-        for name, low in (("pool", 1), ("random_moves", 0)):
+        for name, low in (("pool", 1), ("random_moves", 0), ("patience", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -124,15 +138,35 @@ class AlphaDev:
         return Memory(
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
-            pool=Pool(
-                jnp.full((size, moves), -1, jnp.int16),
-                jnp.full(size, moves + 1, jnp.int32),
-                jnp.zeros(size, jnp.float32),
-            ),
+            pool=self._empty_pool(size),
+            own=jnp.bool_(False),
+            waited=jnp.int32(0),
+            networks=jnp.int32(1),
+        )
+
+    def _empty_pool(self, size: int) -> Pool:
+        moves = self.game.max_moves
+        return Pool(
+            jnp.full((size, moves), -1, jnp.int16),
+            jnp.full(size, moves + 1, jnp.int32),
+            jnp.zeros(size, jnp.float32),
         )
 
     def memory_spec(self):
-        return Memory(length=P(), actions=P(), pool=P(AXIS))
+        whole = P()
+        return Memory(whole, whole, P(AXIS), whole, whole, whole)
+
+    def renew(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
+        """Whether the network has settled, and the memory that the next one begins with."""
+        if not self.mix.patience:
+            return None
+        size = memory.pool.length.shape[0]
+        return memory.waited >= self.mix.patience, memory._replace(
+            pool=self._empty_pool(size),
+            own=jnp.bool_(False),
+            waited=jnp.int32(0),
+            networks=memory.networks + 1,
+        )
 
     def item(self) -> Item:
         state = jax.eval_shape(self.game.init, jax.random.key(0))
@@ -159,7 +193,7 @@ class AlphaDev:
         return jnp.clip(memory.length - 1, 1, moves) if self.mix.tighten else moves
 
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Any]:
-        """Empty programs, some of them with a few random legal moves."""
+        """Empty programs, some of them with a few random legal moves, some inside the best programs."""
         game, mix = self.game, self.mix
         limit = self.limit(memory)
         share_key, count_key, key = jax.random.split(key, 3)
@@ -167,10 +201,15 @@ class AlphaDev:
         moves = jax.random.randint(count_key, (count,), 0, mix.random_moves + 1)
         moves = jnp.where(chosen, moves, 0)
         emphasis = jax.random.split(jax.random.fold_in(key, mix.random_moves + 1), count)
-        empty = jax.vmap(lambda key: game.emphasised(key, game.empty(limit)))(emphasis)
+        states = jax.vmap(lambda key: game.emphasised(key, game.empty(limit)))(emphasis)
         prefix = jnp.full((count, game.max_moves), -1, jnp.int16)
+        if mix.archive_share:
+            prefix = self._inside(jax.random.fold_in(key, mix.random_moves + 2), memory.pool, count)
+            states = jax.vmap(game.append_all)(states, prefix)
+        place = jnp.sum(prefix >= 0, axis=1)
         if not (mix.random_moves and mix.random_share):
-            return jax.vmap(game.surveyed)(empty), prefix
+            return jax.vmap(game.surveyed)(states), prefix
+        rows = jnp.arange(count)
 
         def append(t, carry):
             # Surveyed first, so that the rules are compiled here only once.
@@ -179,12 +218,22 @@ class AlphaDev:
             draw = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
             action = jnp.argmax(jnp.where(states.legal, draw, -1.0), axis=-1).astype(jnp.int16)
             go = (t < moves) & ~jax.vmap(game.is_terminal)(states)
-            prefix = prefix.at[:, t].set(jnp.where(go, action, prefix[:, t]))
+            prefix = prefix.at[rows, place + t].set(jnp.where(go, action, jnp.int16(-1)), mode="drop")
             after = jax.vmap(game.advance)(states, action)
             pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
             return jax.tree.map(lambda new, old: pick(go, new, old), after, states), prefix
 
-        return jax.lax.fori_loop(0, mix.random_moves + 1, append, (empty, prefix))
+        return jax.lax.fori_loop(0, mix.random_moves + 1, append, (states, prefix))
+
+    def _inside(self, key, pool: Pool, count: int) -> Int[Array, "B T"]:
+        """The beginnings of some of the best programs, for a share of the games; -1 behind them."""
+        share_key, program_key, place_key = jax.random.split(key, 3)
+        filled = jnp.sum(pool.length <= self.game.max_moves)
+        index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
+        place = jax.random.randint(place_key, (count,), 0, pool.length[index])
+        inside = jax.random.bernoulli(share_key, self.mix.archive_share, (count,)) & (filled > 0)
+        kept = np.arange(self.game.max_moves)[None] < jnp.where(inside, place, 0)[:, None]
+        return jnp.where(kept, pool.actions[index], jnp.int16(-1))
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
@@ -264,19 +313,27 @@ class AlphaDev:
         pool = memory.pool
         size = pool.length.shape[0]
         # Of equal ones the first stays: the pool's own, whose speed is known.
+        none = self.game.max_moves + 1
+        shared = jnp.where(memory.own, memory.length, none)
         actions = jnp.concatenate([pool.actions, memory.actions[None], programs])
-        length = jnp.concatenate([pool.length, memory.length[None], length])
+        length = jnp.concatenate([pool.length, shared[None], length])
         speed = jnp.pad(pool.speed, (0, length.shape[0] - size))
         mark = _marks(actions)
         order = jnp.lexsort((mark, length))
         actions, length, mark, speed = (x[order] for x in (actions, length, mark, speed))
         again = (mark[1:] == mark[:-1]) & (length[1:] == length[:-1])
-        none = self.game.max_moves + 1
         length = jnp.concatenate([length[:1], jnp.where(again, none, length[1:])])
         order = jnp.argsort(length, stable=True)[:size]
         # The first program of its length stays the best: a resumed run must name the same one.
-        best = jnp.where(length[0] < memory.length, actions[0], memory.actions)
-        return Memory(length[0], best, Pool(actions[order], length[order], speed[order]))
+        better = length[0] < memory.length
+        shorter = (length[0] < pool.length[0]) | (length[0] == none)
+        return memory._replace(
+            length=jnp.where(better, length[0], memory.length),
+            actions=jnp.where(better, actions[0], memory.actions),
+            pool=Pool(actions[order], length[order], speed[order]),
+            own=memory.own | better,
+            waited=jnp.where(shorter, 0, memory.waited + 1),
+        )
 
     def agree(self, memory: Memory):
         """Every device takes the shortest program that any of them has."""
@@ -284,19 +341,30 @@ class AlphaDev:
         mine = jax.lax.axis_index(AXIS) == jnp.argmin(lengths)
         actions = jnp.where(mine, memory.actions.astype(jnp.int32), 0)
         actions = jax.lax.psum(actions, AXIS).astype(jnp.int16)
-        memory = memory._replace(length=jnp.min(lengths), actions=actions)
-        return memory, {"best_length": memory.length, "limit": self.limit(memory)}
+        memory = memory._replace(
+            length=jnp.min(lengths),
+            actions=actions,
+            own=jax.lax.pmax(memory.own.astype(jnp.int32), AXIS) > 0,
+            waited=jax.lax.pmin(memory.waited, AXIS),
+        )
+        return memory, {
+            "best_length": memory.length, "limit": self.limit(memory), "networks": memory.networks,
+        }  # fmt: skip
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Played positions, and positions of the best programs, in fixed shares."""
         best = round(count * self.mix.best_share)
-        best_key, played_key = jax.random.split(key)
+        best_key, played_key, rename_key = jax.random.split(key, 3)
         parts = []
         if best:
             parts.append(self._from_best(best_key, memory, best))
         if count - best:
             parts.append(self._played(played_key, buffer, count - best))
-        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        batch = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        if not self.mix.rename:
+            return batch
+        table = symmetries.renamings(self.game)
+        return symmetries.rename(table, symmetries.draw(table, rename_key, count), batch)
 
     def _played(self, key, buffer, count) -> Batch:
         item = replay.sample(buffer, key, count)
@@ -336,6 +404,7 @@ class AlphaDev:
         done = states._replace(
             placed=jnp.full_like(states.placed, int(game.task.items.sum())),
             reached=game.whole(states),
+            disorder=jnp.zeros_like(states.disorder),
             right=jnp.ones(count, bool),
             length=length.astype(states.length.dtype),
         )

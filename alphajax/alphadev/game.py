@@ -35,11 +35,13 @@ class Rewards:
         "root-count"     -sqrt(P - P_C)
         "reached"        P_R / P, where P_R counts, for each cell, the location (a register too) that
                          is right on most tests: beyond the paper, which pays for memory alone
+        "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs may
+                         still have, and A_0 the largest (`alphajax.alphadev.arrangements`): beyond it too
 
     The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
     """
 
-    potential: Literal["reached", "fraction", "root-fraction", "root-count"] = "reached"
+    potential: Literal["reached", "arrangements", "fraction", "root-fraction", "root-count"] = "reached"
     weight: float = 1.0
     """Of the change of the potential."""
     bonus: float = 1.0
@@ -55,7 +57,7 @@ class Rewards:
     (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
 
     def __post_init__(self):
-        known = ("reached", "fraction", "root-fraction", "root-count")
+        known = ("reached", "arrangements", "fraction", "root-fraction", "root-count")
         if self.potential not in known:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
@@ -99,6 +101,8 @@ class State(NamedTuple):
     legal: Bool[Array, "*#B A"]
     placed: Int[Array, "*#B"]
     reached: Int[Array, "*#B"]
+    disorder: Float[Array, "*#B"]
+    """As in `Survey`: of the potential "arrangements" only."""
     weights: Int[Array, "*#B M"]
     """Of each cell in `reached`: 1, or with `Rewards.emphasis` `WEIGHT` on average."""
     right: Bool[Array, "*#B"]
@@ -151,6 +155,12 @@ class AssemblyGame:
                 f" {max(need, 1)}, a store for each cell that starts wrong (and at most 1000)"
             )
 
+        if self.rewards.potential == "arrangements" and not self.rules.arrangements.most:
+            raise ValueError(
+                f"potential: received 'arrangements'; {self.task.name} has one arrangement only:"
+                " expected another one"
+            )
+
     @property
     def max_moves(self) -> int:
         """No game is ever longer."""
@@ -159,7 +169,7 @@ class AssemblyGame:
 
     @cached_property
     def rules(self) -> Rules:
-        return Rules(self.task, self.restrictions)
+        return Rules(self.task, self.restrictions, self.rewards.potential == "arrangements")
 
     @property
     def actions(self) -> np.ndarray:
@@ -211,6 +221,7 @@ class AssemblyGame:
             legal=jnp.zeros(self.action_count, bool),
             placed=jnp.int32(0),
             reached=jnp.int32(0),
+            disorder=jnp.float32(0),
             weights=jnp.ones(memory, jnp.int16),
             right=jnp.bool_(False),
         )
@@ -278,13 +289,17 @@ class AssemblyGame:
         self, key: jax.Array, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]
     ) -> State:
         """The state after the first `count` of `actions`, which may be illegal ones; `key` as in `init`."""
+        actions = jnp.where(np.arange(actions.shape[0]) < count, actions, -1)
+        return self.surveyed(self.append_all(self.emphasised(key, self.empty(limit)), actions))
+
+    def append_all(self, state: State, actions: Int[Array, " T"]) -> State:
+        """The state after `actions`, which may be illegal ones; -1 are none.  Not yet surveyed."""
 
         def append(t, state):
             after = self.advance(state, actions[t])
-            return jax.tree.map(lambda old, new: jnp.where(t < count, new, old), state, after)
+            return jax.tree.map(lambda old, new: jnp.where(actions[t] >= 0, new, old), state, after)
 
-        state = jax.lax.fori_loop(0, actions.shape[0], append, self.emphasised(key, self.empty(limit)))
-        return self.surveyed(state)
+        return jax.lax.fori_loop(0, actions.shape[0], append, state)
 
     def surveyed(self, state: State) -> State:
         """The state with what the rules say of it: after `empty` and `advance`."""
@@ -307,6 +322,8 @@ class AssemblyGame:
         form = self.rewards.potential
         if form == "reached":
             return state.reached / self.whole(state).astype(jnp.float32)
+        if form == "arrangements":
+            return 1.0 - state.disorder / self.rules.arrangements.most
         if form == "fraction":
             return state.placed / jnp.float32(pairs)
         missing = pairs - state.placed.astype(jnp.float32)

@@ -27,8 +27,16 @@ class Preset:
     settings: tuple[tuple[str, Any], ...] = ()
 
 
-# Longer programs: more to learn from each game, and cheaper moves.
-LONG = (("training.learner_steps", 64), ("search.simulations", 16))
+# Longer programs: more to learn from each game, and cheaper moves.  What is learned of one register
+# holds for all; games begin where the best programs have got to; a network that has settled goes.
+LONG = (
+    ("training.learner_steps", 64),
+    ("search.simulations", 16),
+    ("game.rewards.potential", "arrangements"),
+    ("mix.archive_share", 0.5),
+    ("mix.rename", True),
+    ("mix.patience", 24),
+)
 
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),

@@ -249,3 +249,85 @@ def test_measured_speeds_are_kept_and_learned(monkeypatch):
     only = only._replace(pool=only.pool._replace(length=only.pool.length.at[1:].set(12)))
     found = system._from_best(jax.random.key(0), only, 4)
     np.testing.assert_allclose(found.latency, 0.1 * 2 + 2.0 * 0.25, rtol=1e-6)
+
+
+def patient(patience):
+    return dataclasses.replace(SYSTEM, mix=dataclasses.replace(SYSTEM.mix, patience=patience))
+
+
+def test_a_network_that_has_settled_makes_room_for_the_next():
+    system, longer = patient(2), [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
+    remember = jax.jit(system._remember)
+    none = jnp.array([12], jnp.int32)
+    memory = system.init_memory(1)
+    for _ in range(5):  # before there is any program, nothing has settled
+        memory = remember(memory, numbers([])[None], none)
+        assert not system.renew(memory)[0] and bool(~memory.own)
+    memory = remember(memory, numbers(SORT2)[None], jnp.array([8], jnp.int32))
+    assert int(memory.waited) == 0 and bool(memory.own)
+    for waited in (1, 2):
+        assert not system.renew(memory)[0]
+        memory = remember(memory, numbers(longer)[None], jnp.array([9], jnp.int32))
+        assert int(memory.waited) == waited
+    due, memory = system.renew(memory)
+    assert due and int(memory.networks) == 2 and (np.asarray(memory.pool.length) == 12).all()
+    # The best program stays the best, but is not handed on; the new network's own longer one counts.
+    memory = remember(memory, numbers([])[None], none)
+    assert int(memory.length) == 8 and (np.asarray(memory.pool.length) == 12).all()
+    memory = remember(memory, numbers(longer)[None], jnp.array([9], jnp.int32))
+    assert int(memory.waited) == 0 and memory.pool.length.tolist()[:2] == [9, 12]
+    assert int(memory.length) == 8 and memory.actions.tolist() == numbers(SORT2).tolist()
+    assert SYSTEM.renew(memory) is None
+
+
+def test_a_run_begins_anew_when_it_is_due():
+    system = patient(1)
+    state = training.init(system, jax.random.key(3), mesh(2))
+    before = jax.tree.map(np.asarray, state.params)
+    memory = state.memory._replace(waited=state.memory.waited + 1)
+    state, metrics = training.run(system, state._replace(memory=memory, games=state.games + 5), 1, mesh(2))
+    assert metrics["networks"].tolist() == [2] and int(state.games) == 5 + 32
+    assert int(state.learner_step) == system.training.learner_steps
+    # Nothing was there to learn from: the new network is as it was made, and another one.
+    moved = [np.abs(a - b).max() for a, b in zip(
+        jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True)]  # fmt: skip
+    assert max(moved) > 0.1
+    assert (np.asarray(state.replay.filled) > 0).all()
+
+
+def test_some_games_start_inside_the_best_programs():
+    mix = dataclasses.replace(SYSTEM.mix, archive_share=0.5, random_share=0.25)
+    system = dataclasses.replace(SYSTEM, mix=dataclasses.replace(mix, tighten=False))
+    memory = remembered(SORT2)
+    states, prefix = jax.jit(lambda key: system.start(key, memory, 128))(jax.random.key(0))
+    prefix, whole = np.asarray(prefix), np.asarray(numbers(SORT2))
+    lengths = (prefix >= 0).sum(1)
+    np.testing.assert_array_equal(lengths, states.length)
+    # So many moves are the program's.
+    shared = (np.cumprod(prefix == whole, axis=1) * (whole >= 0)).sum(1)
+    inside = (shared > 3) & (lengths == shared)
+    assert 20 < inside.sum() < 60 and set(shared[inside]) == {4, 5, 6, 7}
+    assert ((shared >= 3) & (lengths > shared)).any() and (lengths == 0).sum() > 20
+    again = jax.jit(jax.vmap(GAME.replay))(
+        jax.random.split(jax.random.key(0), len(prefix)), prefix, states.length, states.limit
+    )
+    np.testing.assert_array_equal(again.machine.held, states.machine.held)
+    np.testing.assert_array_equal(again.legal, states.legal)
+    # Without a program there is nothing to start inside of.
+    none = SYSTEM.init_memory(1)
+    _, prefix = jax.jit(lambda key: system.start(key, none, 128))(jax.random.key(0))
+    assert (np.asarray(prefix) >= 0).sum(1).max() <= 3
+
+
+def test_renamed_positions_are_learned_from():
+    system = dataclasses.replace(SYSTEM, mix=dataclasses.replace(SYSTEM.mix, rename=True))
+    memory, buffer = remembered(SORT2), replay.empty(SYSTEM.item(), 16)
+    key = jax.random.key(0)
+    batches = [jax.jit(lambda key, s=s: s.make_batch(key, memory, buffer, 0, 32))(key) for s in
+               (SYSTEM, system)]  # fmt: skip
+    plain, renamed = (np.asarray(x.observation.held[:, :3]) for x in batches)
+    assert (plain != renamed).any()
+    np.testing.assert_array_equal(np.sort(plain.reshape(32, 3, -1), 1), np.sort(renamed.reshape(32, 3, -1), 1))
+    weights = [np.asarray(x.weights).sum(1) for x in batches]
+    np.testing.assert_array_equal(*weights)
+    assert (np.asarray(batches[1].weights)[~np.asarray(batches[1].candidates)] == 0).all()
