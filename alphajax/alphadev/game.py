@@ -36,12 +36,15 @@ class Rewards:
         "reached"        P_R / P, where P_R counts, for each cell, the location (a register too) that
                          is right on most tests: beyond the paper, which pays for memory alone
         "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs may
-                         still have, and A_0 the largest (`alphajax.alphadev.arrangements`): beyond it too
+                         still have, A_0 at first (`alphajax.alphadev.arrangements`): beyond it too
+        "mixed"          the mean of the last two
 
     The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
     """
 
-    potential: Literal["reached", "arrangements", "fraction", "root-fraction", "root-count"] = "reached"
+    potential: Literal[
+        "reached", "arrangements", "mixed", "fraction", "root-fraction", "root-count"
+    ] = "reached"
     weight: float = 1.0
     """Of the change of the potential."""
     bonus: float = 1.0
@@ -49,7 +52,7 @@ class Rewards:
     length: float = 0.1
     """For each instruction below the task's length limit, when everything is right."""
     emphasis: float = 0.0
-    """Beyond the paper: each game draws weights of its cells for "reached" (Dirichlet, with this
+    """Beyond the paper: each game draws weights of its cells for what is reached (Dirichlet, with this
     concentration), and the network sees them.  All right is worth the same to all games; but which
     cells they reach for first differs, and so they do not all run into the same dead end.  0: alike."""
     speed: float = 0.0
@@ -57,7 +60,7 @@ class Rewards:
     (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
 
     def __post_init__(self):
-        known = ("reached", "arrangements", "fraction", "root-fraction", "root-count")
+        known = ("reached", *_ARRANGED, "fraction", "root-fraction", "root-count")
         if self.potential not in known:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
@@ -66,10 +69,10 @@ class Rewards:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
-        if self.emphasis and self.potential != "reached":
+        if self.emphasis and self.potential not in ("reached", "mixed"):
             raise ValueError(
                 f"emphasis: received {self.emphasis} with potential {self.potential!r}; expected 0, or"
-                ' potential "reached"'
+                ' potential "reached" or "mixed"'
             )
 
     @classmethod
@@ -78,6 +81,8 @@ class Rewards:
         (weight 0.5) has the length in its place."""
         return cls(potential="fraction", weight=2.0, bonus=1.0, length=0.05)
 
+
+_ARRANGED = ("arrangements", "mixed")
 
 WEIGHT = 64
 """What a cell weighs on average where weights are drawn: whole numbers keep states exact."""
@@ -102,7 +107,7 @@ class State(NamedTuple):
     placed: Int[Array, "*#B"]
     reached: Int[Array, "*#B"]
     disorder: Float[Array, "*#B"]
-    """As in `Survey`: of the potential "arrangements" only."""
+    """As in `Survey`."""
     weights: Int[Array, "*#B M"]
     """Of each cell in `reached`: 1, or with `Rewards.emphasis` `WEIGHT` on average."""
     right: Bool[Array, "*#B"]
@@ -155,9 +160,9 @@ class AssemblyGame:
                 f" {max(need, 1)}, a store for each cell that starts wrong (and at most 1000)"
             )
 
-        if self.rewards.potential == "arrangements" and not self.rules.arrangements.most:
+        if self.rewards.potential in _ARRANGED and not self.rules.arrangements.most:
             raise ValueError(
-                f"potential: received 'arrangements'; {self.task.name} has one arrangement only:"
+                f"potential: received {self.rewards.potential!r}; {self.task.name} has one arrangement only:"
                 " expected another one"
             )
 
@@ -169,7 +174,7 @@ class AssemblyGame:
 
     @cached_property
     def rules(self) -> Rules:
-        return Rules(self.task, self.restrictions, self.rewards.potential == "arrangements")
+        return Rules(self.task, self.restrictions, self.rewards.potential in _ARRANGED)
 
     @property
     def actions(self) -> np.ndarray:
@@ -320,10 +325,12 @@ class AssemblyGame:
         """How much is right; see `Rewards`.  float32."""
         pairs = float(self.task.items.sum())
         form = self.rewards.potential
+        reached = state.reached / self.whole(state).astype(jnp.float32)
         if form == "reached":
-            return state.reached / self.whole(state).astype(jnp.float32)
-        if form == "arrangements":
-            return 1.0 - state.disorder / self.rules.arrangements.most
+            return reached
+        if form in _ARRANGED:
+            ordered = 1.0 - state.disorder / self.rules.arrangements.most
+            return ordered if form == "arrangements" else (reached + ordered) / 2
         if form == "fraction":
             return state.placed / jnp.float32(pairs)
         missing = pairs - state.placed.astype(jnp.float32)

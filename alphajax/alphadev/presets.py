@@ -32,10 +32,10 @@ class Preset:
 LONG = (
     ("training.learner_steps", 64),
     ("search.simulations", 16),
-    ("game.rewards.potential", "arrangements"),
+    ("game.rewards.potential", "mixed"),
     ("mix.archive_share", 0.5),
     ("mix.rename", True),
-    ("mix.patience", 24),
+    ("mix.patience", 12),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -49,12 +49,16 @@ PRESETS: dict[str, Preset] = {
         "copy-move",
         goal=19,
         settings=(
-            ("training.learner_steps", 32),
+            ("training.learner_steps", 64),
             ("search.simulations", 16),
+            # Inputs are nearly in place: what is left to reach counts as much as elsewhere.
+            ("game.rewards.weight", 3.0),
             ("game.rewards.emphasis", 1.0),
             ("game.restrictions.loads_first", True),
             ("mix.best_share", 0.05),
             ("mix.random_moves", 12),
+            ("mix.archive_share", 0.5),
+            ("mix.patience", 8),
         ),
     ),
     "varsort3": Preset("varsort3", goal=21, settings=LONG),
@@ -67,7 +71,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # Beyond the paper: no program encoder; the machine's state and the legal moves are all there is
     # to know.  Values from observed returns.
     "dense": dict(
-        program_layers=0, test_widths=(64, 64), tests=32, pooling="mean-max", width=128, blocks=2,
+        program_layers=0, test_widths=(64, 64), tests=16, pooling="mean-max", width=128, blocks=2,
         bins=33, value_low=-1.0, td_steps=0,
     ),
     # The paper's network at four widths.
