@@ -195,7 +195,7 @@ def report_kernel(model, found, folder, result) -> list[str]:
 
     import numpy as np
 
-    from alphajax.alphadev import enumeration, findings, kernels, printing, tasks
+    from alphajax.alphadev import enumeration, findings, printing, routines, tasks
     from alphajax.alphadev.isa import Program
     from alphajax.files import write_atomically
 
@@ -216,7 +216,7 @@ def report_kernel(model, found, folder, result) -> list[str]:
         data = io.BytesIO()
         np.savez_compressed(data, kernels=every, right=right)
         write_atomically(folder.path / "best" / "kernels.npz", data.getvalue())
-    routine = kernels.routine(kernel, model.n)
+    routine = routines.routine(kernel, model.n)
     try:
         proved, native = findings.certify(routine, task)
     except findings.NotAProgram as error:

@@ -2,7 +2,7 @@
 
 A kernel sorts n numbers that start in registers 0..n-1 and have to end there, ascending, with some
 scratch registers beside them.  It is made of mov, cmp and conditional moves between registers; with n
-loads before and n stores behind, it is a routine (`routine`).
+loads and n stores it is a routine (`routines`).
 
 What one test holds at one moment, its registers and the flag, is a *word*.  There are few: 160 for
 n = 3 and 7681 for n = 5 (permutations, one scratch register).  So an instruction is a table from words
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int8, Int32, UInt8, UInt16
 
-from alphajax.alphadev.isa import CONDITION, UNDEFINED, Op, Program
+from alphajax.alphadev.isa import CONDITION, UNDEFINED, Op
 from alphajax.alphadev.tasks import weak_orders
 
 TESTS = ("permutations", "orders")
@@ -259,11 +259,3 @@ def _relax(distance, following):
         return new, jnp.any(new != carry[0])
 
     return jax.lax.while_loop(lambda carry: carry[1], sweep, (distance, jnp.bool_(True)))[0]
-
-
-def routine(kernel: Program, n: int) -> Program:
-    """A kernel with n loads before it and n stores behind: it sorts n cells of memory."""
-    registers = kernel.registers
-    loads = [(Op.MOV, registers + i, i) for i in range(n)]
-    stores = [(Op.MOV, i, registers + i) for i in range(n)]
-    return Program((*loads, *kernel.instructions, *stores), registers, n)
