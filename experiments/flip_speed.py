@@ -5,11 +5,14 @@
 
 Walkers are warmed up first, so that flips are as rare as they are near good schemes.  Of a step the bytes
 that must be moved are counted, 12 P R for reading all rows of a walker once (P words a factor, R rows) and
-at most 60 P for the two rows flipped; where walkers fit into a cache, that is where they come from.
+at most 60 P for the two rows flipped; where walkers fit into a cache, that is where they come from.  Beside
+it stands what the device copies in memory.  Wall time counts what other programs take of a shared CPU; CPU
+time does not.
 """
 
 import dataclasses
 import json
+import os
 import shlex
 import statistics
 import sys
@@ -37,11 +40,33 @@ class Args:
     """also write the JSON here"""
 
 
+def copying(array, repeats: int = 5) -> dict:
+    """How fast one device reads an array and writes it back, in GB/s of both together; medians."""
+    import jax
+
+    # In place: fresh memory would mostly show how the system hands out pages.
+    copy = jax.jit(lambda x: x + 1, donate_argnums=0)
+    array = jax.block_until_ready(copy(array))
+    walls, cpus = [], []
+    for _ in range(repeats):
+        start, cpu = time.perf_counter(), time.process_time()
+        array = jax.block_until_ready(copy(array))
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu)
+    moved = 2 * array.nbytes / 1e9
+    return {
+        "array_megabytes": array.nbytes / 2**20,
+        "gigabytes_per_second": round(moved / statistics.median(walls), 1),
+        "gigabytes_per_cpu_second": round(moved / statistics.median(cpus), 1),
+    }
+
+
 def main(args: Args) -> int:
     from devices import set_up_jax
 
     set_up_jax(args.devices, cache=False)
     import jax
+    import jax.numpy as jnp
     import numpy as np
 
     from alphajax import runs, training
@@ -67,19 +92,21 @@ def main(args: Args) -> int:
                 start = time.perf_counter()
                 state = jax.block_until_ready(run(state, key))
                 first = time.perf_counter() - start
-                rates = []
+                rates, cpu_rates = [], []
                 for call in range(args.repeats):
-                    start = time.perf_counter()
+                    start, cpu = time.perf_counter(), time.process_time()
                     state = jax.block_until_ready(run(state, jax.random.fold_in(key, 1000 + call)))
-                    seconds = time.perf_counter() - start
-                    flips = np.asarray(state.flips).sum(dtype=np.int64)
-                    rates.append((int(flips) / seconds, seconds))
+                    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+                    flips = int(np.asarray(state.flips).sum(dtype=np.int64))
+                    rates.append((flips / seconds, seconds))
+                    cpu_rates.append(flips / cpu)
                 rate, seconds = statistics.median(rates)
                 steps = args.checks * flip_graph.CHECK * walkers * mesh.size
                 planes = masks.shape[1]
                 rows.append({
                     "size": size, "ring": ring, "walkers": walkers * mesh.size, "rows": most,
                     "million_flips_per_second": round(rate / 1e6, 2),
+                    "million_flips_per_cpu_second": round(statistics.median(cpu_rates) / 1e6, 2),
                     "flips_per_step": round(rate * seconds / steps, 3),
                     "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
                     "bytes_per_flip": round((12 * planes * most + 60 * planes) * steps / (rate * seconds)),
@@ -89,7 +116,8 @@ def main(args: Args) -> int:
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     result = {
         "command": shlex.join(["python", "experiments/flip_speed.py", *sys.argv[1:]]), "device": runs.device_name(),
-        "devices": mesh.size, "versions": runs.versions(), "rows": rows,
+        "devices": mesh.size, "load": list(os.getloadavg()), "versions": runs.versions(),
+        "copying": copying(jnp.zeros(1 << 26, jnp.uint32)), "rows": rows,
     }  # fmt: skip
     print(json.dumps(result, indent=1))
     if args.out:
