@@ -54,8 +54,11 @@ class Args:
     """run folder (default: runs/enumeration-sortN, numbered if taken)"""
 
 
+COMPILING = "/jax/core/compile/backend_compile_duration"
 MOST_WRITTEN = 1 << 20
 """Kernels that are written out one by one."""
+DRAWN = 1 << 14
+"""Of more than that, so many are looked at for one that is right on ties too."""
 
 
 def fail(message: str) -> None:
@@ -113,11 +116,17 @@ def planned(args: Args):
 
 def search(args: Args, folder, model, stages) -> int:
     """Searches, proves, writes, and ends by saying what was found and what is certified."""
+    import jax
+
     from alphajax import __version__, runs
     from alphajax.alphadev import enumeration
     from alphajax.display import Display, duration
 
-    lines, found, stage = [], None, 0
+    lines, found, stage, told_stages = [], None, 0, []
+    compiling: list[float] = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiling.append(seconds) if event == COMPILING else None
+    )
     with Display(f"enumeration, {model}") as display, runs.interruptible() as stop:
         display.say(f"kernels: {model}")
 
@@ -150,7 +159,15 @@ def search(args: Args, folder, model, stages) -> int:
                     break
                 config = dataclasses.replace(config, limit=found.length)
                 display.say(f"a beam found {found.length}; now nothing is left out up to there")
+            begun, cpu, compiling[:] = time.time(), time.process_time(), []
             found = enumeration.search(model, config, watch)
+            told_stages.append({
+                "method": method(config), "kernel": found.length, "programs": found.programs,
+                "ended": found.ended, "states": [report.states for report in found.levels],
+                "seconds": round(time.time() - begun, 3),
+                "cpu_seconds": round(time.process_time() - cpu, 3),
+                "seconds_compiling": round(sum(compiling), 3),
+            })  # fmt: skip
         if stop.is_set():
             display.say("interrupted; what was found so far:")
     result = {
@@ -158,15 +175,14 @@ def search(args: Args, folder, model, stages) -> int:
         "native": None, "learned": False, "method": method(stages[-1]), "ended": found.ended,
         "model": {name: getattr(model, name) for name in ("n", "scratch", "tests", "conditions", "fresh")},
         "kernel": found.length, "programs": found.programs, "certified": found.certified,
-        "excluded": found.excluded, "states": [report.states for report in found.levels],
-        "seconds_searching": round(found.levels[-1].seconds, 3) if found.levels else None,
-        "seed": args.seed, "device": runs.device_name(), "version": __version__,
-        "versions": runs.versions(),
+        "excluded": found.excluded, "stages": told_stages, "seed": args.seed,
+        "device": runs.device_name(), "version": __version__, "versions": runs.versions(),
     }  # fmt: skip
     told = [certificate(found)]
     if found.kernel:
-        told = [*report_kernel(model, found, folder, result), *told]
+        told = [*report_kernel(args, model, found, folder, result), *told]
     result["seconds"] = result["total_seconds"] = round(time.time() - STARTED, 2)
+    result["cpu_seconds"] = round(time.process_time(), 2)
     folder.write_result(result)
     print("\n".join([*told, f"everything is in {folder.path}"]), flush=True)
     return 0 if found.kernel or (found.ended == "none" and found.excluded) else 1
@@ -189,7 +205,7 @@ def certificate(found) -> str:
     return "nothing is certified: states were left out (or the search was stopped at once)"
 
 
-def report_kernel(model, found, folder, result) -> list[str]:
+def report_kernel(args: Args, model, found, folder, result) -> list[str]:
     """Proves a kernel as a routine, and writes it; all kernels too, if they are at hand."""
     import io
 
@@ -202,20 +218,24 @@ def report_kernel(model, found, folder, result) -> list[str]:
     task, kernel = tasks.sort(model.n, registers=model.registers), found.kernel
     counted = "in all" if found.certified else "seen"
     told = [f"{found.programs:,} kernels of {found.length} instructions {counted}"]
-    if found.rows and found.programs <= MOST_WRITTEN:
-        every = enumeration.programs(model, found.rows)
-        if len(every) != found.programs:
-            raise RuntimeError(f"{found.programs} programs on the device, {len(every)} here")
+    if found.rows:
+        whole = found.programs <= MOST_WRITTEN
+        some = (MOST_WRITTEN, None) if whole else (DRAWN, args.seed)
+        every = enumeration.programs(model, found.rows, *some)
         right = enumeration.right(model, every)
-        result["right_on_orders"] = int(right.sum())
-        told.append(
-            f"{right.sum():,} of them are right on all weak orders, whatever scratch holds at first"
-        )
         if right.any():
             kernel = Program(every[right.argmax()], model.registers, 0)
-        data = io.BytesIO()
-        np.savez_compressed(data, kernels=every, right=right)
-        write_atomically(folder.path / "best" / "kernels.npz", data.getvalue())
+        told.append(
+            f"{right.sum():,} of {'them' if whole else f'{len(every):,} drawn from them'} are right on"
+            " all weak orders, whatever scratch holds at first"
+        )
+        result |= {"looked_at": len(every), "right_on_orders": int(right.sum())}
+        if whole:
+            if len(every) != found.programs:
+                raise RuntimeError(f"{found.programs} programs on the device, {len(every)} here")
+            data = io.BytesIO()
+            np.savez_compressed(data, kernels=every, right=right)
+            write_atomically(folder.path / "best" / "kernels.npz", data.getvalue())
     routine = routines.routine(kernel, model.n)
     try:
         proved, native = findings.certify(routine, task)

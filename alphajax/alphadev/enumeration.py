@@ -304,7 +304,10 @@ def search(
 
 
 def programs(
-    model: kernels.Model, rows: tuple[UInt16[np.ndarray, "_ P"], ...], most: int = 1 << 20
+    model: kernels.Model,
+    rows: tuple[UInt16[np.ndarray, "_ P"], ...],
+    most: int = 1 << 20,
+    seed: int | None = None,
 ) -> Int8[np.ndarray, "K L 3"]:
     """Every program through the states of a search that ends sorted, as (op, a, b), on the host.
 
@@ -314,9 +317,10 @@ def programs(
 
     Args:
       rows: `Found.rows` of a search that kept them.
+      seed: draws `most` different ones where there are more; None: more are refused.
 
     Raises:
-      ValueError: nothing was kept, or there are more than `most`.
+      ValueError: nothing was kept, or there are more than `most` and no seed.
     """
     if len(rows) < 2:
         raise ValueError("rows: received no levels; expected those of a search with keep=True")
@@ -335,10 +339,13 @@ def programs(
     state, found = np.zeros(min(1, len(alive)), int), np.zeros((min(1, len(alive)), 0), int)
     for parent, move, child in reversed(edges):
         low, high = np.searchsorted(parent, state), np.searchsorted(parent, state, "right")
-        if (high - low).sum() > most:
-            raise ValueError(f"more than {most} programs: received {(high - low).sum()} so far")
         path = np.repeat(np.arange(len(state)), high - low)
         edge = low[path] + np.arange(len(path)) - np.searchsorted(path, path)
+        if len(path) > most:
+            if seed is None:
+                raise ValueError(f"more than {most} programs: received {len(path)} so far")
+            drawn = np.random.default_rng(seed).choice(len(path), most, replace=False)
+            path, edge = path[drawn], edge[drawn]
         state = child[edge]
         found = np.concatenate([found[path], move[edge][:, None]], axis=1)
     return table.instructions[found]
@@ -350,14 +357,15 @@ def _links(following, level, alive, blank: int) -> tuple[np.ndarray, np.ndarray]
     The largest of the words in a random order depends on their set alone: most children are told
     apart from those alive by three of them, and only the others are sorted.
     """
-    # An instruction that changes nothing leads from a state to itself, never to the next level's.
-    parent = np.flatnonzero((following[level] != level).any(axis=1))
+    parent = np.arange(len(level))
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(blank + 2).astype(np.uint16)
         order[blank] = 0
         wanted = np.zeros(blank + 3, bool)
         wanted[order[alive].max(axis=1, initial=0)] = True
         parent = parent[wanted[order[following][level[parent]].max(axis=1, initial=0)]]
+    # An instruction that changes nothing leads from a state to itself, never to the next level's.
+    parent = parent[(following[level[parent]] != level[parent]).any(axis=1)]
     children = np.sort(following[level[parent]], axis=1)
     again = np.pad(children[:, 1:] == children[:, :-1], ((0, 0), (1, 0)))
     children = np.sort(np.where(again, np.uint16(blank), children), axis=1)

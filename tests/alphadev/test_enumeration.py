@@ -105,6 +105,11 @@ def test_published_count_of_sort3(published):
     assert published.certified and published.excluded == 10
     every = enumeration.programs(PUBLISHED, published.rows)
     assert every.shape == (5602, 11, 3) and len(np.unique(every, axis=0)) == 5602
+    drawn = enumeration.programs(PUBLISHED, published.rows, 100, seed=1)
+    assert drawn.shape == (100, 11, 3) and len(np.unique(drawn, axis=0)) == 100
+    assert {x.tobytes() for x in drawn} < {x.tobytes() for x in every}
+    with pytest.raises(ValueError, match="more than 100 programs"):
+        enumeration.programs(PUBLISHED, published.rows, 100)
     right = enumeration.right(PUBLISHED, every)
     assert right.sum() == 2026  # permutations are no proof
     for index, verdict in ((right.argmax(), True), (right.argmin(), False)):

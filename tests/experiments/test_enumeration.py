@@ -36,6 +36,7 @@ def test_all_are_counted_certified_and_written(script, tmp_path, capsys):
     assert code == 0 and result["kernel"] == 4 and result["best"] == 8 and result["verified"]
     assert result["programs"] == 6 == result["right_on_orders"]
     assert result["certified"] and result["excluded"] == 3 and result["method"] == "lossless"
+    assert [x["kernel"] for x in result["stages"]] == [4, 4]
     program = syntax.parse_one((tmp_path / "run" / "best" / "program.s").read_text()).program
     assert len(program) == 8 and proof.prove(program, tasks.parse("sort2"))
     with np.load(tmp_path / "run" / "best" / "kernels.npz") as file:
