@@ -241,15 +241,15 @@ def main(args: Args) -> int:
             raise ValueError(f"--method: received {args.method!r}; expected {', '.join(METHODS)}")
         if strange := [name for name in args.tasks if name not in PUBLISHED]:
             raise ValueError(f"--tasks: received {strange}; expected {', '.join(PUBLISHED)}")
-        for folder in () if args.show else args.keep:
-            keep_run(folder, args.method, None)
-        if not args.show and not args.keep:
-            if args.method not in COMMANDS:
+        if not args.show:
+            if not args.keep and args.method not in COMMANDS:
                 raise ValueError(
                     f"--method {args.method}: expected --keep and a run folder with it"
                 )
             take_in()
-            for name in args.tasks or able(args.method):
+            for folder in args.keep:
+                keep_run(folder, args.method, None)
+            for name in () if args.keep else args.tasks or able(args.method):
                 run(args, name)
         print(table())
     except (ValueError, OSError, RuntimeError) as error:

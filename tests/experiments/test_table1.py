@@ -97,6 +97,18 @@ def test_recorded_rows(script):
     assert script.provenance()[0]["command"] == "python it"
 
 
+def test_a_kept_run_brings_in_what_the_tables_of_methods_hold(script, tmp_path):
+    text = printing.att(references.sorting_network(3), "sort3", task="sort3")
+    told = {"task": "sort3", "verified": True, "command": "python it", "best": 18, "program": text}
+    (script.RESULTS / "enumeration.json").write_text(json.dumps([told]))
+    four = a_run(tmp_path / "four", 4)
+    assert script.main(script.Args(keep=(four,), method="stochastic", show=True)) == 0
+    assert script.provenance() == []
+    assert script.main(script.Args(keep=(four,), method="stochastic")) == 0
+    kept = {(r["task"], r["method"]): r.get("command") for r in script.provenance()}
+    assert kept == {("sort3", "enumeration"): "python it", ("sort4", "stochastic"): None}
+
+
 @pytest.mark.parametrize(
     "length, told, shown",
     [(57, None, "57"), (56, 57, "**56**"), (None, 56, "**56***"), (60, 58, "(58*)"), (None, None, "-")],
