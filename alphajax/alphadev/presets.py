@@ -32,7 +32,7 @@ class Preset:
 LONG = (
     ("training.learner_steps", 64),
     ("search.simulations", 16),
-    ("game.rewards.potential", "mixed"),
+    ("game.rewards.potential", "arrangements"),
     ("mix.archive_share", 0.5),
     ("mix.rename", True),
     ("mix.patience", 12),
@@ -49,16 +49,13 @@ PRESETS: dict[str, Preset] = {
         "copy-move",
         goal=19,
         settings=(
-            ("training.learner_steps", 64),
+            ("training.learner_steps", 32),
             ("search.simulations", 16),
-            # Inputs are nearly in place: what is left to reach counts as much as elsewhere.
-            ("game.rewards.weight", 3.0),
             ("game.rewards.emphasis", 1.0),
             ("game.restrictions.loads_first", True),
             ("mix.best_share", 0.05),
             ("mix.random_moves", 12),
-            ("mix.archive_share", 0.5),
-            ("mix.patience", 8),
+            ("network.tests", 32),
         ),
     ),
     "varsort3": Preset("varsort3", goal=21, settings=LONG),

@@ -376,7 +376,7 @@ def copy_move() -> Task:
         fragment,
         precondition=lambda a, b, c, d: d >= min(a, c),
         name="copy-move",
-        registers=5,
+        registers=6,
         length_limit=25,
         human=20,
         alphadev=19,
