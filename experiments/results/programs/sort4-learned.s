@@ -1,37 +1,34 @@
 # task: sort4
-# void sort4(int32_t *buffer): 31 instructions
+# void sort4(int32_t *buffer): 28 instructions
 .text
 .globl sort4
 sort4:
     mov (%rdi), %eax
     mov %eax, %ecx
-    mov 4(%rdi), %eax
-    mov %ecx, %edx
-    cmp %edx, %eax
-    cmovg %eax, %edx
-    cmovl %eax, %ecx
-    mov 8(%rdi), %eax
-    cmp %ecx, %eax
-    mov %ecx, %r8d
+    mov 4(%rdi), %edx
+    cmp %edx, %ecx
+    cmovg %edx, %eax
+    cmovg %ecx, %edx
+    mov 8(%rdi), %ecx
+    mov 12(%rdi), %r8d
+    cmp %r8d, %ecx
+    mov %ecx, %r9d
+    cmovl %r8d, %r9d
+    cmovl %ecx, %r8d
+    cmp %r8d, %eax
+    mov %r8d, %ecx
     cmovl %eax, %r8d
     cmovl %ecx, %eax
-    cmovg %edx, %ecx
-    cmp %ecx, %eax
-    cmovl %eax, %ecx
-    cmovg %eax, %edx
-    mov 12(%rdi), %r9d
-    cmovg %ecx, %eax
-    cmp %r9d, %ecx
-    cmovg %r9d, %ecx
-    cmovl %r9d, %eax
-    cmp %r9d, %r8d
-    cmovg %r8d, %ecx
-    cmovg %r9d, %r8d
-    mov %ecx, 4(%rdi)
     mov %r8d, (%rdi)
     cmp %r9d, %edx
-    cmovl %edx, %eax
+    mov %edx, %r8d
     cmovl %r9d, %edx
+    cmovl %r8d, %r9d
+    mov %r9d, %ecx
+    cmp %r9d, %eax
+    cmovg %eax, %r9d
+    mov %r9d, 8(%rdi)
     mov %edx, 12(%rdi)
-    mov %eax, 8(%rdi)
+    cmovg %ecx, %eax
+    mov %eax, 4(%rdi)
     ret
