@@ -1,0 +1,65 @@
+# task: sort6
+# void sort6(int32_t *buffer): 59 instructions
+.text
+.globl sort6
+sort6:
+    mov 8(%rdi), %eax
+    mov 12(%rdi), %ecx
+    mov 20(%rdi), %edx
+    mov 4(%rdi), %r8d
+    mov (%rdi), %r9d
+    mov %r9d, %r10d
+    cmp %edx, %r10d
+    cmovge %edx, %r10d
+    cmovg %r9d, %edx
+    mov %ecx, %r9d
+    cmp %r8d, %r9d
+    cmovg %r8d, %r9d
+    cmovg %ecx, %r8d
+    mov 16(%rdi), %r11d
+    mov %eax, %ecx
+    cmp %r11d, %ecx
+    cmovg %r11d, %ecx
+    cmovg %eax, %r11d
+    mov %r9d, %eax
+    cmp %ecx, %eax
+    cmovge %ecx, %eax
+    cmovg %r9d, %ecx
+    mov %r8d, %r9d
+    cmp %r11d, %r8d
+    cmovg %r11d, %r8d
+    cmovge %r9d, %r11d
+    mov %r10d, %r9d
+    cmp %r8d, %r9d
+    cmovg %r8d, %r9d
+    cmovle %r8d, %r10d
+    cmp %edx, %r10d
+    cmovg %edx, %r10d
+    cmovg %r8d, %edx
+    mov %r9d, %r8d
+    cmp %eax, %r8d
+    cmovg %eax, %r8d
+    cmovg %r9d, %eax
+    mov %r10d, %r9d
+    cmp %ecx, %r10d
+    cmovg %ecx, %r10d
+    cmovg %r9d, %ecx
+    mov %r11d, %r9d
+    cmp %edx, %r9d
+    cmovge %edx, %r9d
+    cmovg %r11d, %edx
+    mov %eax, %r11d
+    cmp %r10d, %eax
+    cmovg %r10d, %eax
+    cmovg %r11d, %r10d
+    mov %ecx, %r11d
+    cmp %r9d, %r11d
+    cmovg %r9d, %r11d
+    cmovg %ecx, %r9d
+    mov %r8d, (%rdi)
+    mov %eax, 4(%rdi)
+    mov %r10d, 8(%rdi)
+    mov %r11d, 12(%rdi)
+    mov %r9d, 16(%rdi)
+    mov %edx, 20(%rdi)
+    ret
