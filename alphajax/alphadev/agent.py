@@ -404,7 +404,7 @@ class AlphaDev:
         done = states._replace(
             placed=jnp.full_like(states.placed, int(game.task.items.sum())),
             reached=game.whole(states),
-            disorder=jnp.zeros_like(states.disorder),
+            arrangements=jnp.ones_like(states.arrangements),
             right=jnp.ones(count, bool),
             length=length.astype(states.length.dtype),
         )

@@ -12,7 +12,7 @@ from operator import or_
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from alphajax.alphadev import machine
 from alphajax.alphadev.tasks import Task
@@ -40,12 +40,17 @@ class Arrangements:
         return tuple(np.array(numbers) for numbers in groups.values())
 
     @cached_property
-    def most(self) -> float:
-        """The `disorder` of the inputs."""
+    def first(self) -> np.ndarray:
+        """How many arrangements the inputs have: int32 `[G]`, one for each group."""
         same = self.task.inputs[:, :, None] == self.task.wanted[:, None, :]
         same &= self.task.items[:, None, :]
         counts = [len({same[number].tobytes() for number in numbers}) for numbers in self.groups]
-        return float(sum(np.log(counts)))
+        return np.array(counts, np.int32)
+
+    @property
+    def most(self) -> float:
+        """The `disorder` of the inputs."""
+        return float(np.log(self.first).sum())
 
     @cached_property
     def items(self) -> np.ndarray:
@@ -59,12 +64,14 @@ class Arrangements:
         shape = (self.task.locations, self.task.memory)
         return np.random.default_rng(0).integers(1 << 31, size=shape).astype(np.uint32) * 2 + 1
 
-    def disorder(
-        self, matches: UInt32[Array, "L M W B"], read: UInt32[Array, "M W B"]
-    ) -> Float[Array, " B"]:
-        """The logarithm of the number of arrangements, summed over the groups; float32.
+    def disorder(self, counts: Int[Array, "*B G"]) -> Float[Array, "*B"]:
+        """The sum over the groups of the logarithms of their counts, float32."""
+        return jnp.sum(jnp.log(counts.astype(jnp.float32)), axis=-1)
 
-        `most` if a value is nowhere.
+    def count(
+        self, matches: UInt32[Array, "L M W B"], read: UInt32[Array, "M W B"]
+    ) -> Int[Array, "G B"]:
+        """How many arrangements each group has, int32; as many as at `first` if a value is nowhere.
 
         Args:
           matches: tests on which a location holds the value of a cell, where that is wanted.
@@ -86,17 +93,17 @@ class Arrangements:
             places[place] = [x & needed for x in places[place]]
         held = jnp.stack([jnp.stack(x) for x in places])  # [L, M, W, B]
         missing = jnp.any(reduce(or_, list(held)) != items, axis=(0, 1))
-        left = sum(jnp.log(self._count(held, numbers)) for numbers in self.groups)
-        return jnp.where(missing, jnp.float32(self.most), left)
+        counts = jnp.stack([self._count(held, numbers) for numbers in self.groups])
+        return jnp.where(missing[None], jnp.asarray(self.first)[:, None], counts)
 
     def _count(self, held, numbers: np.ndarray) -> Array:
-        """How many arrangements a group has, float32 `[B]`."""
+        """How many arrangements a group has, int32 `[B]`."""
         words, bits = np.divmod(numbers, machine.WORD)
         shown = (held[:, :, words] >> bits.astype(np.uint32)[None, None, :, None]) & 1
         sums = jnp.sum(shown * self.marks[..., None, None], axis=(0, 1), dtype=jnp.uint32)  # [N, B]
         earlier = np.tril(np.ones((len(numbers),) * 2, bool), -1)[..., None]
         again = jnp.any((sums[:, None] == sums[None]) & earlier, axis=1)
-        return jnp.sum(~again, axis=0, dtype=jnp.float32)
+        return jnp.sum(~again, axis=0, dtype=jnp.int32)
 
 
 def _word(bit) -> Array:

@@ -106,8 +106,8 @@ class State(NamedTuple):
     legal: Bool[Array, "*#B A"]
     placed: Int[Array, "*#B"]
     reached: Int[Array, "*#B"]
-    disorder: Float[Array, "*#B"]
-    """As in `Survey`."""
+    arrangements: Int[Array, "*#B G"]
+    """How many are left; G is 0 for a potential that does not ask."""
     weights: Int[Array, "*#B M"]
     """Of each cell in `reached`: 1, or with `Rewards.emphasis` `WEIGHT` on average."""
     right: Bool[Array, "*#B"]
@@ -226,7 +226,7 @@ class AssemblyGame:
             legal=jnp.zeros(self.action_count, bool),
             placed=jnp.int32(0),
             reached=jnp.int32(0),
-            disorder=jnp.float32(0),
+            arrangements=jnp.zeros(len(self.rules.arrangements.groups) * self.rules.arranged, jnp.int32),
             weights=jnp.ones(memory, jnp.int16),
             right=jnp.bool_(False),
         )
@@ -329,7 +329,8 @@ class AssemblyGame:
         if form == "reached":
             return reached
         if form in _ARRANGED:
-            ordered = 1.0 - state.disorder / self.rules.arrangements.most
+            counted = self.rules.arrangements
+            ordered = 1.0 - counted.disorder(state.arrangements) / counted.most
             return ordered if form == "arrangements" else (reached + ordered) / 2
         if form == "fraction":
             return state.placed / jnp.float32(pairs)
@@ -373,7 +374,7 @@ def _survey(rules: Rules):
 
     def batch(*fields) -> Survey:
         found = rules.survey(View(*(jnp.moveaxis(x, 0, -1) for x in fields)))
-        return found._replace(legal=found.legal.T)
+        return found._replace(legal=found.legal.T, arrangements=found.arrangements.T)
 
     @custom_vmap
     def survey(*fields) -> Survey:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
 from alphajax.alphadev import machine
 from alphajax.alphadev.arrangements import Arrangements
@@ -99,8 +99,8 @@ class Survey(NamedTuple):
     """Items (test, cell) that are right in memory."""
     reached: Int[Array, " B"]
     """The same, counting for each cell the location that is right on most tests; weighted."""
-    disorder: Float[Array, " B"]
-    """Logarithm of the number of arrangements (`Arrangements`); 0 where that is not asked for."""
+    arrangements: Int[Array, "G B"]
+    """How many are left, by group (`Arrangements`); G is 0 where that is not asked for."""
     right: Bool[Array, " B"]
     """Whether everything that matters is right on every test, and no jump is open."""
 
@@ -117,7 +117,7 @@ class Rules:
     task: Task
     restrictions: Restrictions = Restrictions()
     arranged: bool = False
-    """Whether `Survey.disorder` is wanted."""
+    """Whether `Survey.arrangements` is wanted."""
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -228,10 +228,10 @@ class Rules:
         reached = jnp.sum(best * view.weights.astype(jnp.int32), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
         right = ~jnp.any(wrong, axis=0) & ~open_
-        disorder = jnp.zeros(placed.shape, jnp.float32)
+        counts = jnp.zeros((0, *placed.shape), jnp.int32)
         if self.arranged:
-            disorder = self.arrangements.disorder(matches, view.read)
-        return Survey(self._legal(view, matches, wrong), placed, reached, disorder, right)
+            counts = self.arrangements.count(matches, view.read)
+        return Survey(self._legal(view, matches, wrong), placed, reached, counts, right)
 
     @cached_property
     def arrangements(self) -> Arrangements:

@@ -16,13 +16,13 @@ from alphajax.alphadev.restrictions import Restrictions
 MOV, CMP, L, G = Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVG
 
 
-def disorders(game, triples):
-    """exp(disorder) of the empty program and after each instruction."""
+def left(game, triples):
+    """How many arrangements the empty program leaves, and each instruction."""
     step = jax.jit(lambda state, action: game.surveyed(game.advance(state, action)))
     states = [game.start(jnp.int16(game.max_moves))]
     for triple in triples:
         states.append(step(states[-1], jnp.int16(game.number(*triple))))
-    return [round(float(np.exp(state.disorder)), 3) for state in states]
+    return [int(np.prod(state.arrangements)) for state in states]
 
 
 def by_hand(game, triples):
@@ -51,7 +51,7 @@ def by_hand(game, triples):
 def test_each_comparator_of_a_network_leaves_fewer_arrangements():
     game = AssemblyGame(task=tasks.sort(4), rewards=Rewards(potential="arrangements"))
     network = references.sorting_network(4).instructions
-    found = disorders(game, network)
+    found = left(game, network)
     assert found[0] == 24 and found[-1] == 1
     assert found == sorted(found, reverse=True)
     # Moves and compares change nothing; the second conditional move of a comparator does.
@@ -64,20 +64,20 @@ def test_arrangements_are_those_that_one_sees():
     game = AssemblyGame(task=tasks.sort(3), rewards=Rewards(potential="arrangements"))
     loads = [(MOV, 4, 0), (MOV, 5, 1)]
     comparator = [(MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1)]
-    found = disorders(game, [*loads, *comparator])
+    found = left(game, [*loads, *comparator])
     assert found == [6, 6, 6, 6, 6, 6, 3]
     # After the comparator register 2 holds a copy that nothing needs; it is overwritten by the load.
     rest = [*loads, *comparator, (MOV, 6, 2)]
-    assert disorders(game, rest)[-1] == by_hand(game, rest) == 3
+    assert left(game, rest)[-1] == by_hand(game, rest) == 3
 
 
 def test_what_was_lost_is_as_bad_as_can_be():
     game = AssemblyGame(
         task=tasks.sort(3), rewards=Rewards(potential="arrangements"), restrictions=Restrictions.none()
     )
-    assert disorders(game, [(MOV, 4, 0), (MOV, 5, 0)])[1:] == [6, 6]
+    assert left(game, [(MOV, 4, 0), (MOV, 5, 0)])[1:] == [6, 6]
     copied = [(MOV, 4, 0), (MOV, 5, 1), (MOV, 6, 2), (MOV, 0, 1), (MOV, 0, 2)]
-    assert disorders(game, copied)[-1] == 6  # though there is one arrangement of one value
+    assert left(game, copied)[-1] == 6  # though there is one arrangement of one value
 
 
 def test_lengths_of_a_variable_sort_are_counted_apart():
