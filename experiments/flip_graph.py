@@ -258,7 +258,7 @@ def search(args: Args, folder, target, masks, whole) -> int:
     folder.write_result(result | {
         "ended": why, "lifted": lifted, "total_flips": notes["flips"],
         "total_seconds": round(notes["seconds"], 1),
-        "cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
+        "total_cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
     })  # fmt: skip
     print(
         f"{algorithms.readable(best)}\n\nverified: these {best.rank} products are {target.name}"

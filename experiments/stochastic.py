@@ -310,7 +310,7 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
     total = {
         "ended": why, "total_programs": notes["programs"], "programs_per_second": round(mean),
         "total_seconds": round(notes["seconds"], 1),
-        "cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
+        "total_cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
     }  # fmt: skip
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
