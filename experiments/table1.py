@@ -117,7 +117,7 @@ def keep(task: str, method: str, program, row: dict) -> bool:
 
 def about(result: dict) -> dict:
     """What is kept of a run's result beside its length."""
-    names = ("seconds", "cpu_seconds", "seed", "device", "versions")
+    names = ("seconds", "cpu_seconds", "total_cpu_seconds", "seed", "device", "versions")
     return {name: result[name] for name in names if result.get(name) is not None}
 
 
