@@ -116,6 +116,18 @@ class AlphaTensor:
                 f"flip_checks: received {self.mix.flip_checks} over {self.game.ring.name};"
                 f" expected 0, or a ring of {flip_graph.RINGS}"
             )
+        if self.game.cyclic:
+            for name, good in (
+                ("mix.flip_checks", not self.mix.flip_checks),
+                ("network.signed_permutations", not self.network.signed_permutations),
+                ("mix.shared_basis", self.mix.shared_basis or self.mix.canonical_share == 1),
+            ):
+                if not good:
+                    raise ValueError(
+                        f"{name} does not keep a tensor cyclically symmetric, as game.cyclic needs;"
+                        " expected mix.shared_basis=True, network.signed_permutations=False and"
+                        " mix.flip_checks=0"
+                    )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
 
@@ -196,7 +208,8 @@ class AlphaTensor:
         """Finished games into the memory, all positions into the replay with their observed return."""
         target, basis = context
         # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
-        solved = ~jnp.any(states.residual, axis=(1, 2, 3))
+        # The last orbit may take more terms than were left.
+        solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         factors = jnp.where(
             played.mask[..., None, None], played.steps.action.factors, 0

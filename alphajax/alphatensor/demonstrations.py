@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from alphajax.alphatensor import orbits
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Ring, canonical
 
@@ -28,6 +29,8 @@ class Distribution:
     paper's supplement is read as a fixed 0.2 with entries +-1 at .099 and +-2 at .001)."""
     share_of_twos: float = 0.01
     """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
+    cubes: float = 0.5
+    """Of a cyclic game's moves, the largest share of cubes; each demonstration draws its own."""
 
     def __post_init__(self):
         if not 0 < self.min_density <= self.max_density <= 1:
@@ -35,8 +38,9 @@ class Distribution:
                 f"density: received {self.min_density}..{self.max_density};"
                 " expected 0 < min_density <= max_density <= 1"
             )
-        if not 0 <= self.share_of_twos <= 1:
-            raise ValueError(f"share_of_twos: received {self.share_of_twos}; expected 0..1")
+        for name in ("share_of_twos", "cubes"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected 0..1")
 
 
 class Position(NamedTuple):
@@ -90,6 +94,18 @@ def random_factors(
     return canonical(jnp.where(used, entry, 0).astype(jnp.int8), ring)
 
 
+def random_cubes(
+    key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution
+) -> Int[Array, "B R 3 S"]:
+    """The moves with a share of cubes among them, the orbits in their one spelling."""
+    share_key, cube_key = jax.random.split(key)
+    share = jax.random.uniform(share_key, (factors.shape[0], 1), maxval=distribution.cubes)
+    cube = jax.random.uniform(cube_key, factors.shape[:2]) < share
+    cubes = jnp.broadcast_to(factors[:, :, :1], factors.shape)
+    found = jnp.where(cube[..., None, None], cubes, orbits.first(factors, ring.base))
+    return canonical(found, ring)
+
+
 def position(
     scores: Float[Array, " R"],
     factors: Int[Array, "R 3 S"],
@@ -111,6 +127,12 @@ def position(
     count, ring, history = factors.shape[0], game.ring, game.history
     index = jnp.arange(count)
     kept = jnp.where((index < remaining)[:, None, None], factors, 0).astype(jnp.int32)
+    cost = remaining
+    if game.cyclic:
+        cube = orbits.is_cube(factors, ring)
+        cost = jnp.sum(jnp.where(index < remaining, orbits.terms(cube), 0))
+        whole = jnp.where(cube[:, None, None], 0, kept)
+        kept = jnp.concatenate([kept, jnp.roll(whole, 1, axis=1), jnp.roll(whole, 2, axis=1)])
     residual = ring.reduce(jnp.einsum("ri,rj,rk->ijk", kept[:, 0], kept[:, 1], kept[:, 2]))
     recent = remaining + np.arange(history)
     past = jnp.where(
@@ -133,7 +155,7 @@ def position(
         observation=observation,
         actions=factors[chosen],
         weights=weights / jnp.maximum(weights.sum(), 1.0),
-        value=-remaining.astype(jnp.float32),
+        value=-cost.astype(jnp.float32),
     )
 
 
@@ -160,6 +182,9 @@ def synthetic(
         factor_key, (count, terms), game.side, dims, game.ring, distribution
     )
     most = jnp.minimum(limits + 1, game.max_moves)
+    if game.cyclic:
+        factors = random_cubes(jax.random.fold_in(factor_key, 1), factors, game.ring, distribution)
+        most = limits // 3 + 2  # moves: orbits, and a few cubes
     left = jax.random.randint(left_key, (count,), 1, most + 1)
     played = jax.random.randint(played_key, (count,), 0, limits)
     # One draw for the whole batch again: the labels' order.
@@ -186,6 +211,9 @@ def from_finished(
     """
     order_key, left_key, label_key = jax.random.split(key, 3)
     index = jnp.arange(factors.shape[0])
+    terms = rank
+    if game.cyclic:  # in moves from here on
+        rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), dtype=jnp.int32)
     if order_free:
         scores = jnp.where(index < rank, jax.random.uniform(order_key, index.shape), 2.0)
         factors = factors[jnp.argsort(scores)]
@@ -195,10 +223,15 @@ def from_finished(
     # `position` wants the moves still to play first, then the played ones from the newest on.
     arranged = jnp.where(index < left, rank - left + index, jnp.maximum(rank - 1 - index, 0))
     scores = jax.random.uniform(label_key, index.shape)
-    return position(
+    found = position(
         scores, factors[arranged], left, rank - left, limit, dims,
         game=game, labels=labels, order_free=order_free,
     )
+    if game.cyclic:  # what has been played took terms - (terms left), not one a move
+        spent = (terms + found.value).astype(jnp.int16)
+        observation = found.observation._replace(remaining=limit.astype(jnp.int16) - spent)
+        found = found._replace(observation=observation)
+    return found
 
 
 def swap_with_last(

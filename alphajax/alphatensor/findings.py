@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphajax import __version__, runs
-from alphajax.alphatensor import algorithms, pictures, scheme_files, schemes
+from alphajax.alphatensor import algorithms, orbits, pictures, scheme_files, schemes
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.composition import canonical
 from alphajax.alphatensor.schemes import Scheme
@@ -92,7 +92,10 @@ class Findings:
         new = []
         for index in better:
             target = self.system.game.targets[index]
-            scheme = to_scheme(factors[index], ranks[index], target, self.system.game.ring.name)
+            terms = factors[index]
+            if self.system.game.cyclic:
+                terms = orbits.expand(terms, self.system.game.ring)
+            scheme = to_scheme(terms, ranks[index], target, self.system.game.ring.name)
             # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
             scheme = checked(canonical(scheme), target)
             self.ranks[index], self.found[index] = ranks[index], scheme
@@ -130,7 +133,7 @@ class Findings:
             "best": None if self.ranks[0] == math.inf else self.ranks[0],
             "verified": self.found[0] is not None,
             "learned": self.learned,
-            "helped_by": "flip graph" if self.system.mix.flip_checks else None,
+            "helped_by": self.help(),
             "games": first.get("games"),
             "simulations": first.get("simulations"),
             "seconds": first.get("seconds"),
@@ -141,6 +144,12 @@ class Findings:
         if len(game.targets) > 1:
             result["all"] = self.records
         return result
+
+    def help(self) -> str | None:
+        """What else than the played game had a part in the result."""
+        if self.system.mix.flip_checks:
+            return "flip graph"
+        return "moves that are cyclic orbits" if self.system.game.cyclic else None
 
     def finish(self, progress: runs.Progress, why: str) -> None:
         """The last files: result.json with what the whole run took, and the pictures."""

@@ -5,6 +5,9 @@ The state is the residual S_t; S_0 is the target; the move (u, v, w) leads to
 is zero, or at the move limit, where what is left costs `-gamma(S)`, an upper bound on its rank
 (Fawzi et al., Nature 610:47, 2022, "TensorGame" and Methods).  So the return of a game is minus the
 rank of a decomposition that it shows how to complete.
+
+`cyclic` is not in the paper: a move then plays all terms of its cyclic orbit (`orbits`) and is paid
+minus their number, so that every residual is as symmetric as the target.
 """
 
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from alphajax.alphatensor import orbits
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.ranks import slice_rank_bound
 from alphajax.alphatensor.tensors import Target
@@ -56,6 +60,9 @@ class TensorGame:
     """T, past moves that the policy sees (the paper: 7)."""
     side: int | None = None
     """S; by default the largest dimension of any target."""
+    cyclic: bool = False
+    """A move is a whole cyclic orbit; every target must be cyclically symmetric.  `State.moves` and
+    limits count terms: three of an orbit, one of a cube."""
 
     def __post_init__(self):
         if not self.targets:
@@ -70,6 +77,11 @@ class TensorGame:
         for target in self.targets:
             if self.ring.modulus and not (target.array % self.ring.modulus).any():
                 raise ValueError(f"target {target.name} is zero over {self.ring.name}")
+            if self.cyclic and not orbits.is_symmetric(self.ring.reduce(target.array)):
+                raise ValueError(
+                    f"cyclic: target {target.name} of shape {target.shape} is not the same when its"
+                    " modes are cycled; expected one that is, as n,n,n"
+                )
 
     @cached_property
     def max_moves(self) -> int:
@@ -120,16 +132,31 @@ class TensorGame:
     def step(self, state: State, action: Move) -> tuple[State, Float[Array, ""]]:
         """Subtracts the move's term; reward -1, and -gamma(S) more at the limit."""
         over = self.is_terminal(state)
-        u, v, w = (action.factors[mode].astype(jnp.int32) for mode in range(3))
-        term = u[:, None, None] * v[None, :, None] * w[None, None, :]
-        residual = self.ring.reduce(state.residual.astype(jnp.int32) - term).astype(self.dtype)
-        moves = state.moves + jnp.int16(1)
+        residual, cost = self._take(state.residual, action)
+        moves = state.moves + cost
         left = slice_rank_bound(residual, self.ring.modulus)
-        reward = -1.0 - jnp.where(moves >= state.limit, left, 0).astype(jnp.float32)
+        left = jnp.where(moves >= state.limit, left, 0)
+        reward = -(cost + left).astype(jnp.float32)
         past = jnp.concatenate([action.factors[None].astype(jnp.int8), state.past])[: self.history]
         after = State(residual, past, state.dims, moves, state.limit)
         after = jax.tree.map(lambda old, new: jnp.where(over, old, new), state, after)
         return after, jnp.where(over, 0.0, reward)
+
+    def _take(self, residual, action: Move):
+        """The residual after a move, and how many terms the move plays."""
+        u, v, w = (action.factors[mode].astype(jnp.int32) for mode in range(3))
+        term, cost = u[:, None, None] * v[None, :, None] * w[None, None, :], jnp.int16(1)
+        if self.cyclic:
+            cube = orbits.is_cube(action.factors, self.ring)
+            term, cost = orbits.total(term, cube), orbits.terms(cube).astype(jnp.int16)
+        return self.ring.reduce(residual.astype(jnp.int32) - term).astype(self.dtype), cost
+
+    def peek(self, seen: Observation, action: Move) -> tuple[Float[Array, ""], Observation]:
+        """The reward of a move short of the limit, and what the policy would see after it."""
+        residual, cost = self._take(seen.residual, action)
+        past = jnp.concatenate([action.factors[None].astype(jnp.int8), seen.past])[: self.history]
+        after = Observation(residual, past, seen.dims, seen.remaining - cost)
+        return -cost.astype(jnp.float32), after
 
     def observe(self, state: State) -> Observation:
         """The state as the policy sees it; `remaining` is limit - moves."""

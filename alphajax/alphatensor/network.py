@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphatensor import bases
+from alphajax.alphatensor import bases, lookahead
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.heads import (
     DenseHead,
@@ -40,8 +40,9 @@ class NetworkConfig:
     heads: int = 16
     head_width: int = 32
     widening: int = 4
-    profile_weight: int = 0
-    """Dense torso only, beyond the paper: rank profiles of vectors up to this weight (0: none)."""
+    profile_vectors: int = 0
+    """Dense torso only, beyond the paper: rank profiles of all vectors of low weight, as far as they
+    are at most so many (0: none)."""
     policy_width: int = 2048
     policy_layers: int = 2
     policy_heads: int = 32
@@ -58,6 +59,9 @@ class NetworkConfig:
     """Weight of the value loss beside the policy loss."""
     temperature: float = 1.0
     """Candidates are sampled at this temperature."""
+    root_samples: int = 0
+    """Beyond the paper: at the root so many moves are sampled, and those are candidates that lead to
+    the best-valued positions (`lookahead`); 0: candidates are sampled as elsewhere."""
     signed_permutations: bool = True
     """Show every network query a random signed permutation of the tensor, and undo it on its moves."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -67,11 +71,15 @@ class NetworkConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if type(field.default) is int:
-                low = 0 if field.name in ("profile_weight", "value_layers", "blocks") else 1
+                low = 0 if field.name in ("profile_vectors", "value_layers", "blocks", "root_samples") else 1
                 if not isinstance(value, int) or value < low:
                     raise ValueError(
                         f"{field.name}: received {value!r}; expected a whole number >= {low}"
                     )
+        if self.root_samples % lookahead.BLOCK:
+            raise ValueError(
+                f"root_samples: received {self.root_samples}; expected a multiple of {lookahead.BLOCK}"
+            )
         if not 0 <= self.risk < 1:
             raise ValueError(f"risk: received {self.risk}; expected 0 <= risk < 1")
         if not self.temperature > 0:
@@ -98,6 +106,7 @@ class Network(nn.Module):
     config: NetworkConfig
     alphabet: Alphabet
     max_moves: int
+    cyclic: bool = False
 
     def setup(self):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -108,7 +117,8 @@ class Network(nn.Module):
             )
         else:
             self.torso = DenseTorso(
-                ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_weight, dtype
+                ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_vectors, dtype,
+                self.cyclic,
             )
         count, size = self.alphabet.count, self.alphabet.size
         if c.head == "transformer":
@@ -145,6 +155,10 @@ class Network(nn.Module):
             empty &= token == self.alphabet.zero
             tokens.append(token)
         return jnp.stack(tokens, axis=-1), quantiles
+
+    def values(self, obs: Observation):
+        """The value's quantiles `[B, Q]` alone."""
+        return self.value(self.head.first(self.torso(obs))[1])
 
     def evaluate(self, obs: Observation, tokens: Int[Array, "B K tokens"]):
         """Log-probabilities `[B, K]` of moves, and the value's quantiles `[B, Q]`."""
@@ -197,7 +211,7 @@ class NetworkPolicy:
 
     @property
     def network(self) -> Network:
-        return Network(self.config, self.alphabet, self.game.max_moves)
+        return Network(self.config, self.alphabet, self.game.max_moves, self.game.cyclic)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters (float32)."""
@@ -219,6 +233,20 @@ class NetworkPolicy:
             factors = canonical(undo(factors, signed, self.game.ring), self.game.ring)
         value = risk_seeking_mean(quantiles, self.config.risk)
         return Move(factors), jnp.zeros(factors.shape[:2], jnp.float32), value
+
+    def propose_root(self, params, key: jax.Array, observation: Observation, k: int):
+        """As `propose`, of `root_samples` moves the k best by their next position's value."""
+        samples = self.config.root_samples
+        if samples <= k:
+            return self.propose(params, key, observation, k)
+        moves, _, value = self.propose(params, key, observation, samples)
+
+        def valued(seen: Observation):
+            quantiles = self.network.apply(params, seen, method=Network.values)
+            return risk_seeking_mean(quantiles, self.config.risk)
+
+        best = lookahead.best_by_value(moves.factors, observation, k, self.game, valued)
+        return Move(best), jnp.zeros(best.shape[:2], jnp.float32), value
 
     def evaluate(self, params, observation: Observation, actions: Move):
         """Log-probabilities `[B, K]` of moves (canonical ones), and quantiles `[B, Q]`."""

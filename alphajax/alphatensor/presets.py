@@ -13,7 +13,6 @@ from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Ring, parse_ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.tensors import Target
-from alphajax.alphatensor.torsos import probe_vectors
 from alphajax.search import SearchConfig
 from alphajax.settings import override
 from alphajax.training import TrainingConfig
@@ -32,6 +31,7 @@ class Preset:
     """Learner steps before the first game.  A network that is not good yet finds nothing, however much
     it plays: success per game is almost 0 above some policy loss and rises steeply below it."""
     decay_step: int = 12_000
+    cyclic: bool = False
 
 
 PAPER_SIZES = tuple(
@@ -43,10 +43,18 @@ PRESETS: dict[str, Preset] = {
     "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=2000, decay_step=5000),
     "2x2x3": Preset(("2,2,3",), goal=11),
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11),
-    "2x3x3": Preset(("2,3,3",), goal=15),
-    "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15),
-    "3x3x3": Preset(("3,3,3",), goal=23),
-    "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23),
+    "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000),
+    "2x2x4-z2": Preset(("2,2,4",), "Z2", goal=14, warmup_steps=20_000, decay_step=18_000),
+    "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000),
+    "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15, warmup_steps=20_000, decay_step=18_000),
+    "3x3x3": Preset(("3,3,3",), goal=23, warmup_steps=20_000, decay_step=18_000),
+    "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000),
+    "strassen-cyclic-z2": Preset(
+        ("2,2,2",), "Z2", goal=7, warmup_steps=1000, decay_step=5000, cyclic=True
+    ),
+    "3x3x3-cyclic-z2": Preset(
+        ("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000, cyclic=True
+    ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
 }
@@ -78,13 +86,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def token_entries(ring: Ring, side: int, largest: int = 128) -> int:
     """The longest token of at most `largest` values that divides a factor evenly."""
     return max(d for d in range(1, side + 1) if side % d == 0 and ring.base**d <= largest)
-
-
-def profile_weight(ring: Ring, side: int, largest: int = 64) -> int:
-    """The largest weight, at most 4, of which there are at most `largest` vectors to profile."""
-    primes = (ring.modulus,) if ring.modulus else (2, 3)
-    counts = {w: max(len(probe_vectors(side, p, w)) for p in primes) for w in (1, 2, 3, 4)}
-    return max(w for w, count in counts.items() if w == 1 or count <= largest)
 
 
 def make(
@@ -136,7 +137,7 @@ def _laptop(
 ) -> AlphaTensor:
     """Minutes on two cores; see the README for what each choice was measured to do."""
     # An order-free player has no use for the past, and its state is that much smaller.
-    game = TensorGame(targets=targets, ring=ring, history=0)
+    game = TensorGame(targets=targets, ring=ring, history=0, cyclic=preset.cyclic)
     assert game.side is not None
     return AlphaTensor(
         game=game,
@@ -144,9 +145,9 @@ def _laptop(
             token_entries=token_entries(ring, game.side),
             risk=0.0,
             value_weight=0.2,
-            temperature=1.3,
             signed_permutations=False,
-            profile_weight=profile_weight(ring, game.side),
+            profile_vectors=100,
+            root_samples=256,
             **NETWORKS[network],
         ),
         search=SearchConfig(
@@ -154,13 +155,15 @@ def _laptop(
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=512, learner_steps=200, batch=256, learning_rate=5e-3, clip=1.0,
+            games=256, learner_steps=200, batch=256, learning_rate=5e-3, clip=1.0,
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=16_384,
         ),
         mix=MixConfig(
             demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
-            canonical_share=0.1, shared_basis=False, pool=256,
-            basis_density=0.5 if ring.modulus else 0.1,
+            canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
+            # Over Z what decomposes the target in a far basis has larger entries than a move may.
+            basis_density=0.5 if ring.modulus else 0.02,
+            distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip
 

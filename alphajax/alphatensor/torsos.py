@@ -8,6 +8,7 @@ residual what its matrix rank is.
 """
 
 import itertools
+import math
 
 import flax.linen as nn
 import jax
@@ -122,10 +123,19 @@ def probe_vectors(side: int, prime: int, weight: int) -> np.ndarray:
     return np.stack(vectors)
 
 
+def largest_weight(side: int, prime: int, count: int) -> int:
+    """The largest weight up to which there are at most `count` vectors (1, if there is none)."""
+    weight, total = 0, 0
+    while weight < side and total <= count:
+        weight += 1
+        total += math.comb(side, weight) * (prime - 1) ** (weight - 1)
+    return max(weight - (total > count), 1)
+
+
 def rank_profiles(
-    residual: Int[Array, "B S S S"], prime: int, weight: int
-) -> Int[Array, "B V 3"]:
-    """Rank over GF(prime) of the residual contracted with each low-weight vector of each mode.
+    residual: Int[Array, "B S S S"], prime: int, weight: int, count: int = 3
+) -> Int[Array, "B V {count}"]:
+    """Rank over GF(prime) of the residual contracted with each low-weight vector of `count` modes.
 
     If S is a sum of few terms, contracting with a vector that is orthogonal to most of their
     factors leaves a matrix of low rank: the profile nearly shows the factors.
@@ -134,7 +144,7 @@ def rank_profiles(
     vectors = probe_vectors(side, prime, weight)
     # The batch goes last, where the hardware's lanes are: [mode, its axis, row, column, B].
     x = jnp.moveaxis(residual, 0, -1).astype(jnp.int32) % prime
-    modes = jnp.stack([x, jnp.moveaxis(x, 1, 0), jnp.moveaxis(x, 2, 0)])
+    modes = jnp.stack([x, jnp.moveaxis(x, 1, 0), jnp.moveaxis(x, 2, 0)][:count])
     if prime in (2, 3):
         # Rows as bit masks, one for each value: adding slices is a few bit operations.
         shifts = np.arange(side, dtype=np.int32).reshape(1, 1, 1, side, 1)
@@ -150,11 +160,11 @@ def rank_profiles(
             ranks = rank_gf3((ones, twos), side)
     else:
         # In float32 the contraction is one matrix product, and exact below 2^24.
-        flat = modes.astype(jnp.float32).reshape(3, side, -1)
+        flat = modes.astype(jnp.float32).reshape(count, side, -1)
         mixed = jnp.einsum(
             "va,max->vmx", vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
         )
-        matrices = mixed.astype(jnp.int32).reshape(len(vectors), 3, side, side, -1)
+        matrices = mixed.astype(jnp.int32).reshape(len(vectors), count, side, side, -1)
         ranks = matrix_rank(jnp.moveaxis(matrices, -1, 2), prime)
     return jnp.moveaxis(ranks, -1, 0)
 
@@ -195,18 +205,23 @@ class DenseTorso(nn.Module):
     blocks: int
     widening: int
     max_moves: int
-    profile_weight: int
-    """Largest weight of the vectors that rank profiles are taken of; 0 leaves them out."""
+    profile_vectors: int
+    """The most vectors that rank profiles are taken of; 0 leaves them out."""
     dtype: jnp.dtype
+    cyclic: bool = False
+    """All modes look alike: one of them is profiled."""
 
     @nn.compact
     def __call__(self, obs: Observation) -> Float[Array, "B 1 C"]:
         batch, side = obs.residual.shape[0], obs.residual.shape[-1]
         features = [obs.residual.reshape(batch, -1).astype(self.dtype)]
-        if self.profile_weight:
+        if self.profile_vectors:
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
-                ranks = rank_profiles(obs.residual, prime, self.profile_weight)
+                weight = largest_weight(side, prime, self.profile_vectors)
+                ranks = rank_profiles(
+                    obs.residual, prime, weight, 1 if self.cyclic else 3
+                )
                 steps = ranks[..., None] > np.arange(side)[None, None, None]
                 features.append(steps.reshape(batch, -1).astype(self.dtype))
         left = jnp.clip(obs.remaining, 0, self.max_moves)
