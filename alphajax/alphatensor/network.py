@@ -106,7 +106,8 @@ class Network(nn.Module):
     config: NetworkConfig
     alphabet: Alphabet
     max_moves: int
-    cyclic: bool = False
+    dims: tuple[int, ...]
+    """Lengths of the modes that a dense torso profiles."""
 
     def setup(self):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -118,7 +119,7 @@ class Network(nn.Module):
         else:
             self.torso = DenseTorso(
                 ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_vectors, dtype,
-                self.cyclic,
+                self.dims,
             )
         count, size = self.alphabet.count, self.alphabet.size
         if c.head == "transformer":
@@ -211,7 +212,9 @@ class NetworkPolicy:
 
     @property
     def network(self) -> Network:
-        return Network(self.config, self.alphabet, self.game.max_moves, self.game.cyclic)
+        dims = np.max([target.shape for target in self.game.targets], axis=0).tolist()
+        dims = tuple(dims[:1] if self.game.cyclic else dims)
+        return Network(self.config, self.alphabet, self.game.max_moves, dims)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters (float32)."""

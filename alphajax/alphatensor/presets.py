@@ -161,8 +161,9 @@ def _laptop(
         mix=MixConfig(
             demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
-            # Over Z what decomposes the target in a far basis has larger entries than a move may.
-            basis_density=0.5 if ring.modulus else 0.02,
+            # In a far basis what decomposes the target has many entries, over Z also larger ones than a
+            # move may have; near the canonical one the network is far better at finding it.
+            basis_density=0.02,
             distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip

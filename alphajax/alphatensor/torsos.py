@@ -133,39 +133,37 @@ def largest_weight(side: int, prime: int, count: int) -> int:
 
 
 def rank_profiles(
-    residual: Int[Array, "B S S S"], prime: int, weight: int, count: int = 3
-) -> Int[Array, "B V {count}"]:
-    """Rank over GF(prime) of the residual contracted with each low-weight vector of `count` modes.
+    residual: Int[Array, "B S S S"], prime: int, vectors: np.ndarray, mode: int = 0
+) -> Int[Array, "B V"]:
+    """Rank over GF(prime) of the residual contracted in one mode with each of `vectors`, int `[V, D]`.
 
-    If S is a sum of few terms, contracting with a vector that is orthogonal to most of their
-    factors leaves a matrix of low rank: the profile nearly shows the factors.
+    The vectors are all of weight 1 up to some weight, as from `probe_vectors`; D <= S, and the residual
+    is zero beyond D there.  If S is a sum of few terms, contracting with a vector that is orthogonal to
+    most of their factors leaves a matrix of low rank: the profile nearly shows the factors.
     """
     side = residual.shape[-1]
-    vectors = probe_vectors(side, prime, weight)
-    # The batch goes last, where the hardware's lanes are: [mode, its axis, row, column, B].
-    x = jnp.moveaxis(residual, 0, -1).astype(jnp.int32) % prime
-    modes = jnp.stack([x, jnp.moveaxis(x, 1, 0), jnp.moveaxis(x, 2, 0)][:count])
+    # The batch goes last, where the hardware's lanes are: [axis, row, column, B].
+    x = jnp.moveaxis(residual.astype(jnp.int32), (mode + 1, 0), (0, 3))[: vectors.shape[1]] % prime
     if prime in (2, 3):
         # Rows as bit masks, one for each value: adding slices is a few bit operations.
-        shifts = np.arange(side, dtype=np.int32).reshape(1, 1, 1, side, 1)
+        shifts = np.arange(side, dtype=np.int32).reshape(1, 1, side, 1)
         masks = tuple(
-            jnp.moveaxis(jnp.sum((modes == value).astype(jnp.int32) << shifts, axis=3), 1, 0)
-            for value in range(1, prime)
-        )  # [axis, mode, row, B]
+            jnp.sum((x == value).astype(jnp.int32) << shifts, axis=2) for value in range(1, prime)
+        )  # [axis, row, B]
         if prime == 2:
             (sums,) = _mix(masks, vectors, lambda a, b: (a[0] ^ b[0],))
-            ranks = rank_gf2([sums[:, :, row] for row in range(side)])
+            ranks = rank_gf2([sums[:, row] for row in range(side)])
         else:
-            ones, twos = (jnp.moveaxis(x, 2, 0) for x in _mix(masks, vectors, add_gf3))
+            ones, twos = (jnp.moveaxis(x, 1, 0) for x in _mix(masks, vectors, add_gf3))
             ranks = rank_gf3((ones, twos), side)
     else:
         # In float32 the contraction is one matrix product, and exact below 2^24.
-        flat = modes.astype(jnp.float32).reshape(count, side, -1)
-        mixed = jnp.einsum(
-            "va,max->vmx", vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
+        flat = x.astype(jnp.float32).reshape(x.shape[0], -1)
+        mixed = jnp.matmul(
+            vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
         )
-        matrices = mixed.astype(jnp.int32).reshape(len(vectors), count, side, side, -1)
-        ranks = matrix_rank(jnp.moveaxis(matrices, -1, 2), prime)
+        matrices = mixed.astype(jnp.int32).reshape(len(vectors), side, side, -1)
+        ranks = matrix_rank(jnp.moveaxis(matrices, -1, 1), prime)
     return jnp.moveaxis(ranks, -1, 0)
 
 
@@ -206,10 +204,10 @@ class DenseTorso(nn.Module):
     widening: int
     max_moves: int
     profile_vectors: int
-    """The most vectors that rank profiles are taken of; 0 leaves them out."""
+    """The most vectors that rank profiles are taken of in a mode; 0 leaves them out."""
     dtype: jnp.dtype
-    cyclic: bool = False
-    """All modes look alike: one of them is profiled."""
+    dims: tuple[int, ...] | None = None
+    """Lengths of the modes that are profiled (default: all three, S).  Of a cyclic game one will do."""
 
     @nn.compact
     def __call__(self, obs: Observation) -> Float[Array, "B 1 C"]:
@@ -218,12 +216,12 @@ class DenseTorso(nn.Module):
         if self.profile_vectors:
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
-                weight = largest_weight(side, prime, self.profile_vectors)
-                ranks = rank_profiles(
-                    obs.residual, prime, weight, 1 if self.cyclic else 3
-                )
-                steps = ranks[..., None] > np.arange(side)[None, None, None]
-                features.append(steps.reshape(batch, -1).astype(self.dtype))
+                for mode, size in enumerate(self.dims or (side,) * 3):
+                    weight = largest_weight(size, prime, self.profile_vectors)
+                    vectors = probe_vectors(size, prime, weight)
+                    ranks = rank_profiles(obs.residual, prime, vectors, mode)
+                    steps = ranks[..., None] > np.arange(side)[None, None]
+                    features.append(steps.reshape(batch, -1).astype(self.dtype))
         left = jnp.clip(obs.remaining, 0, self.max_moves)
         features.append(jax.nn.one_hot(left, self.max_moves + 1, dtype=self.dtype))
         x = nn.Dense(self.width, dtype=self.dtype)(jnp.concatenate(features, axis=-1))

@@ -13,6 +13,7 @@ from alphajax.alphatensor.torsos import (
     AttentiveTorso,
     DenseTorso,
     attend,
+    largest_weight,
     probe_vectors,
     rank_profiles,
 )
@@ -125,14 +126,24 @@ def test_probe_vectors_are_all_of_low_weight_up_to_scale(prime):
     assert len(probe_vectors(2, 2, 4)) == 3  # more weight than entries
 
 
-@pytest.mark.parametrize("prime", [2, 3])
+@pytest.mark.parametrize("prime", [2, 3, 5])
 def test_rank_profiles_are_ranks_of_contractions(exact_rank, prime):
     residual = np.random.default_rng(0).integers(-1, 2, (2, S, S, S))
-    vectors = probe_vectors(S, prime, 2)
-    found = jax.jit(rank_profiles, static_argnums=(1, 2))(
-        jnp.asarray(residual, jnp.int8), prime, 2
-    )
-    assert found.shape == (2, len(vectors), 3)
-    for b, index, mode in np.ndindex(*found.shape):
-        matrix = np.tensordot(vectors[index], residual[b], (0, mode))
-        assert found[b, index, mode] == exact_rank(matrix, prime)
+    for mode, size in enumerate((S, S - 1, S)):
+        known = np.moveaxis(residual, mode + 1, 1).copy()
+        known[:, size:] = 0
+        vectors = probe_vectors(size, prime, 2)
+        found = jax.jit(lambda x: rank_profiles(x, prime, vectors, mode))(  # noqa: B023
+            jnp.asarray(np.moveaxis(known, 1, mode + 1), jnp.int8)
+        )
+        assert found.shape == (2, len(vectors))
+        for b, index in np.ndindex(*found.shape):
+            matrix = np.tensordot(vectors[index], known[b, :size], (0, 0))
+            assert found[b, index] == exact_rank(matrix, prime)
+
+
+def test_as_many_vectors_are_profiled_as_their_weight_allows():
+    for side, prime, count in ((4, 2, 100), (6, 3, 100), (9, 2, 129), (9, 2, 128), (9, 3, 1)):
+        weight = largest_weight(side, prime, count)
+        assert weight == 1 or len(probe_vectors(side, prime, weight)) <= count
+        assert weight == side or len(probe_vectors(side, prime, weight + 1)) > count
