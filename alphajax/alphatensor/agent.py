@@ -72,7 +72,7 @@ class MixConfig:
     canonical_share: float = 0.16
     """Chance that a game is played in the canonical basis, instead of a random one."""
     basis_density: float = 0.1
-    """Off-diagonal density of the random triangular matrices."""
+    """Largest off-diagonal density of the random triangular matrices; each game draws its own."""
     shared_basis: bool = True
     """A = B = C where the target's dimensions are equal, as in the paper."""
     pool: int = 1024
@@ -202,7 +202,9 @@ class AlphaTensor:
         mix, game = self.mix, self.game
         equal = all(len(set(target.shape)) == 1 for target in game.targets)
         shared = mix.shared_basis and equal
-        return bases.random_basis(key, game.ring, game.side, dims, mix.basis_density, shared)
+        density_key, key = jax.random.split(key)
+        density = jax.random.uniform(density_key, maxval=mix.basis_density)
+        return bases.random_basis(key, game.ring, game.side, dims, density, shared)
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.moves import Ring
 
@@ -53,7 +53,7 @@ def random_basis(
     ring: Ring,
     side: int,
     dims: Int[Array, "3"],
-    density: float = 0.1,
+    density: float | Float[Array, ""] = 0.1,
     shared: bool = False,
 ) -> Basis:
     """A random unimodular basis (over Z_p: of GL) with its inverse; one for each mode.
@@ -78,7 +78,7 @@ def random_basis(
     bits = jax.random.bits(bits_key, (2, count, side, side), jnp.uint32)
 
     def triangular(bits):
-        used = (bits >> 8) < int(density * 2**24)
+        used = (bits >> 8) < jnp.asarray(density * 2**24).astype(jnp.uint32)
         low = (bits & 255).astype(jnp.int32)
         value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
         below = jnp.tril(jnp.where(used & inside2, value, 0), -1)

@@ -161,9 +161,9 @@ def _laptop(
         mix=MixConfig(
             demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
-            # In a far basis what decomposes the target has many entries, over Z also larger ones than a
-            # move may have; near the canonical one the network is far better at finding it.
-            basis_density=0.02,
+            # Far from the canonical basis what decomposes the target has many entries, over Z also larger
+            # ones than a move may have; too near, games end in the naive algorithm.
+            basis_density=0.2 if ring.modulus else 0.04,
             distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip
