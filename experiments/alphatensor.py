@@ -25,7 +25,8 @@ class Args:
     """Search for a matrix multiplication algorithm."""
 
     preset: tyro.conf.Positional[str] = "strassen"
-    """strassen, strassen-z2, 2x2x3[-z2], 2x3x3[-z2], 3x3x3[-z2], paper[-z2]"""
+    """strassen, strassen-z2, 2x2x3[-z2], 2x2x4[-z2], 2x3x3[-z2], 3x3x3[-z2], paper[-z2]; with moves that are
+    cyclic orbits: strassen-cyclic-z2, 3x3x3-cyclic-z2"""
     seed: int = 0
     out: Path | None = None
     """run folder (default: runs/PRESET-seedSEED, numbered if taken)"""

@@ -32,6 +32,7 @@ class Preset:
     it plays: success per game is almost 0 above some policy loss and rises steeply below it."""
     decay_step: int = 12_000
     cyclic: bool = False
+    """Moves are cyclic orbits."""
 
 
 PAPER_SIZES = tuple(
@@ -60,10 +61,10 @@ PRESETS: dict[str, Preset] = {
 }
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    # Beyond the paper: an MLP on the residual and its rank profiles.
+    # Beyond the paper: an MLP on the residual and its rank profiles, cheap enough to look ahead.
     "dense": dict(
         torso="dense", head="dense", width=128, blocks=2, widening=2,
-        policy_width=128, policy_layers=1, value_width=128, value_layers=1,
+        policy_width=128, policy_layers=1, value_width=128, value_layers=1, root_samples=256,
     ),
     # The paper's network at four widths.
     "tiny": dict(
@@ -147,7 +148,6 @@ def _laptop(
             value_weight=0.2,
             signed_permutations=False,
             profile_vectors=100,
-            root_samples=256,
             **NETWORKS[network],
         ),
         search=SearchConfig(

@@ -31,9 +31,9 @@ def environment(cache: Path) -> dict:
     }
 
 
-def start(cache: Path, *words) -> subprocess.Popen:
+def start(cache: Path, *words, script: Path = SCRIPT) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *map(str, words)],
+        [sys.executable, str(script), *map(str, words)],
         env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -113,6 +113,19 @@ def test_a_killed_run_resumed_is_the_run_never_killed(whole, cache, tmp_path):
     assert after["best"] == before["best"] and after["verified"] == before["verified"]
 
 
+def test_a_network_can_be_probed_along_a_known_scheme(whole, cache, tmp_path):
+    strassen = tmp_path / "strassen.npz"
+    scheme_files.save_npz(strassen, {"2,2,2": schemes.strassen("Z2")})
+    probe = SCRIPT.with_name("policy_probe.py")
+    words = [whole[0], "--scheme", strassen, "--devices", "2", "--positions", "4"]
+    found = json.loads(finish(start(cache, *words, script=probe)))
+    assert [row["left"] for row in found["rows"]] == list(range(1, 8))
+    for row in found["rows"]:
+        assert row["representable"] == 1.0  # over Z_2 everything is
+        assert row["policy_log2_mean"] <= row["policy_log2_of_mean"] <= 0
+        assert np.isfinite(row["value_mean"]) and row["value_std"] >= 0
+
+
 REFUSED = {
     "--target 0,2,2": "expected a whole number from 1 to 12",
     "--target nonsense": "expected n,m,p",
@@ -125,6 +138,7 @@ REFUSED = {
     "--set training.games=3 --devices 2": "multiple of the number of devices",
     "--target 1,1,1 --ring Z2": "the number of distinct moves",
     "--resume nowhere": "is not a run folder",
+    "strassen-cyclic-z2 --target 2,2,3": "not the same when its modes are cycled",
 }
 
 
