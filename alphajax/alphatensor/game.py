@@ -95,13 +95,18 @@ class TensorGame:
             return np.dtype(np.int8)
         # Four times the largest entry: room for the entries of a changed basis.
         start = 4 * max(int(np.abs(target.array).max()) for target in self.targets)
-        reach = start + self.max_moves * self.ring.bound**3
+        reach = start + self._most_terms * self.ring.bound**3
         return np.dtype(np.int8 if reach < 2**7 else np.int16 if reach < 2**15 else np.int32)
 
     @property
     def largest_start(self) -> int:
         """The largest |entry| of a first residual from which no game can leave the dtype."""
-        return int(np.iinfo(self.dtype).max) - self.max_moves * self.ring.bound**3
+        return int(np.iinfo(self.dtype).max) - self._most_terms * self.ring.bound**3
+
+    @property
+    def _most_terms(self) -> int:
+        """Terms played by the longest game, whose last orbit may pass the limit."""
+        return self.max_moves + 2 * self.cyclic
 
     @cached_property
     def padded(self) -> np.ndarray:
