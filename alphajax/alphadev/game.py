@@ -215,7 +215,7 @@ class AssemblyGame:
         """The empty program, not yet surveyed."""
         memory, words = self.task.memory, len(self.rules.tests)
         return State(
-            machine=machine.start(self.task.initial, self.task.labels, self.task.constants),
+            machine=self.rules.start,
             read=jnp.zeros((memory, words), jnp.uint32),
             written=jnp.zeros((memory, words), jnp.uint32),
             program=jnp.full(self.max_moves if self.keep_program else 0, -1, jnp.int16),
