@@ -41,7 +41,8 @@ class Restrictions:
     initialised: bool = True
     """No read of an undefined register, conditional moves into one included: MOV would do as well.  Nor
     a compare whose outcome is undefined, because it is of values that do not compare
-    (`Task.comparable`)."""
+    (`Task.comparable`).  For these not lossless: a short list may be mixed up with what lies behind it,
+    in registers, if the length is asked for before they are stored."""
     single_compare: bool = True
     """No two compares in a row: the first would be lost."""
 
