@@ -71,10 +71,10 @@ class Rewards:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
-        if self.emphasis and self.potential not in ("reached", "mixed"):
+        if self.emphasis and self.potential not in ("reached", "mixed", "stored"):
             raise ValueError(
                 f"emphasis: received {self.emphasis} with potential {self.potential!r}; expected 0, or"
-                ' potential "reached" or "mixed"'
+                ' potential "reached", "mixed" or "stored"'
             )
 
     @classmethod

@@ -47,7 +47,7 @@ class Restrictions:
     """No two compares in a row: the first would be lost."""
 
     effective: bool = True
-    """Nothing without effect on any test; of several conditional moves with the same effect only one;
+    """Nothing without effect on any test, as a jump that none takes; of several conditional moves with the same effect only one;
     no compare that leaves the flags as they are, or gives the same flag on all tests."""
     ordered_compare: bool = True
     """CMP a, b only for a < b: the other order mirrors the flags."""
@@ -106,7 +106,8 @@ class Survey(NamedTuple):
     arrangements: Int[Array, "G B"]
     """How many are left, by group (`Arrangements`); G is 0 where that is not asked for."""
     right: Bool[Array, " B"]
-    """Whether everything that matters is right on every test, and no jump is open."""
+    """Whether everything that matters is right on every test, and no jump is open: of none taken or not
+    is the label missing."""
 
 
 def some(words: Array) -> Array:
@@ -231,7 +232,8 @@ class Rules:
         )
 
     def is_right(self, state: machine.MachineState) -> Bool[Array, ""]:
-        """Whether everything that matters is right on every test, and no jump is open (one state)."""
+        """Whether everything that matters is right on every test, and none skips (one state).  Whether a jump
+        that none took has its label is for those to know who have the program."""
         own = reduce(
             or_,
             [
@@ -252,7 +254,7 @@ class Rules:
         best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
         reached = jnp.sum(best * view.weights.astype(jnp.int32), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
-        right = ~jnp.any(wrong, axis=0) & ~open_
+        right = ~jnp.any(wrong, axis=0) & ~open_ & jnp.all(view.labels != 1, axis=0)
         counts = jnp.zeros((0, *placed.shape), jnp.int32)
         if self.arranged:
             counts = self.arrangements.count(matches, view.read)
@@ -447,8 +449,13 @@ class Rules:
         known = ~some(view.acting & ~(view.flags[0] | view.flags[1] | view.flags[2]))
         first = jnp.concatenate([jnp.ones_like(state[:1], bool), state[:-1] > 0])
         ready = (state < 2) & first
-        jumps = [op for op in JUMPS if op in self.task.opcodes]
-        blocks = [ready if op == Op.JMP else ready & known[None] for op in jumps]
+        blocks = []
+        for op in JUMPS:
+            if op in self.task.opcodes:
+                flags = [view.flags[_BIT[flag]] for flag in CONDITION.get(op, ())]
+                taken = some(view.acting & reduce(or_, flags) if flags else view.acting)
+                may = taken if self.restrictions.effective else jnp.ones_like(taken)
+                blocks.append(ready & (may if op == Op.JMP else may & known)[None])
         return [*blocks, state == 1]
 
 

@@ -85,7 +85,7 @@ class Plain:
         return out
 
     def right(self):
-        return not self.wrong() and len(self.acting()) == len(self.tests)
+        return not self.wrong() and len(self.acting()) == len(self.tests) and 1 not in self.labels
 
     def legal(self, op, a, b, limit):
         """Each rule in turn."""
@@ -170,6 +170,8 @@ class Plain:
                     return None  # nobody says what is compared
                 new.append(self.sign(x, y))
             return len(set(new)) > 1 and new != [test["flag"] for test in self.acting()]
+        if op in JUMPS:
+            return any(op == Op.JMP or test["flag"] in CONDITION[op] for test in self.acting())
         return True
 
     def loses(self, op, b):

@@ -57,6 +57,17 @@ def test_an_item_is_not_taken_for_a_length():
         game.number(Op.CMP_CONSTANT, 0, 2)
 
 
+def test_a_jump_that_none_takes_needs_its_label():
+    game = AssemblyGame(task=TASK, restrictions=Restrictions.none(), length_limit=30)
+    never = [(Op.CMP_CONSTANT, R, 1), (Op.JL, 2, 0)]
+    step, state = jax.jit(game.step), game.start(jnp.int16(30))
+    for triple in [*never, *SHORT]:
+        state, _ = step(state, jnp.int16(game.number(*triple)))
+    assert game.rules.is_right(state.machine) and not state.right
+    state, _ = step(state, jnp.int16(game.number(Op.LABEL, 2)))
+    assert state.right and prove(game.program(state.program), TASK)
+
+
 def test_what_lies_behind_a_list_says_nothing():
     """A network for three numbers, whatever the length; and two strangers that change places."""
     network = [*SHORT[:1], *SHORT[3:8], *SHORT[10:19], (Op.MOV, 0, R + 1), (Op.MOV, 1, R + 2)]
