@@ -290,15 +290,14 @@ class AlphaDev:
 
     def _without_redundant(self, actions: Int[Array, " T"], right: Bool[Array, ""]):
         """The program less every instruction without which it is still right; -1 behind the end."""
-        game, task = self.game, self.game.task
+        game = self.game
         table = jnp.asarray(game.actions)
         # A label or a jump alone would leave the other without its partner.
         branching = jnp.asarray(game.actions[:, 0] >= Op.JMP)
 
         def is_right(kept):
             rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
-            start = machine.start(task.initial, task.labels, task.constants)
-            return game.rules.is_right(machine.run(start, Instruction(*rows.T)))
+            return game.rules.is_right(machine.run(game.rules.start, Instruction(*rows.T)))
 
         def attempt(t, kept):
             without = kept.at[t].set(-1)

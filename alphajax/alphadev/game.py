@@ -38,12 +38,14 @@ class Rewards:
         "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs may
                          still have, A_0 at first (`alphajax.alphadev.arrangements`): beyond it too
         "mixed"          the mean of the last two
+        "stored"         the mean of "reached" and "fraction": where stores need branches, as for a list
+                         that may be short, to reach alone pays all before anything is stored
 
     The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
     """
 
     potential: Literal[
-        "reached", "arrangements", "mixed", "fraction", "root-fraction", "root-count"
+        "reached", "arrangements", "mixed", "stored", "fraction", "root-fraction", "root-count"
     ] = "reached"
     weight: float = 1.0
     """Of the change of the potential."""
@@ -60,7 +62,7 @@ class Rewards:
     (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
 
     def __post_init__(self):
-        known = ("reached", *_ARRANGED, "fraction", "root-fraction", "root-count")
+        known = ("reached", *_ARRANGED, "stored", "fraction", "root-fraction", "root-count")
         if self.potential not in known:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
@@ -69,10 +71,10 @@ class Rewards:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
-        if self.emphasis and self.potential not in ("reached", "mixed"):
+        if self.emphasis and self.potential not in ("reached", "mixed", "stored"):
             raise ValueError(
                 f"emphasis: received {self.emphasis} with potential {self.potential!r}; expected 0, or"
-                ' potential "reached" or "mixed"'
+                ' potential "reached", "mixed" or "stored"'
             )
 
     @classmethod
@@ -215,7 +217,7 @@ class AssemblyGame:
         """The empty program, not yet surveyed."""
         memory, words = self.task.memory, len(self.rules.tests)
         return State(
-            machine=machine.start(self.task.initial, self.task.labels, self.task.constants),
+            machine=self.rules.start,
             read=jnp.zeros((memory, words), jnp.uint32),
             written=jnp.zeros((memory, words), jnp.uint32),
             program=jnp.full(self.max_moves if self.keep_program else 0, -1, jnp.int16),
@@ -332,8 +334,9 @@ class AssemblyGame:
             counted = self.rules.arrangements
             ordered = 1.0 - counted.disorder(state.arrangements) / counted.most
             return ordered if form == "arrangements" else (reached + ordered) / 2
-        if form == "fraction":
-            return state.placed / jnp.float32(pairs)
+        if form in ("stored", "fraction"):
+            stored = state.placed / jnp.float32(pairs)
+            return stored if form == "fraction" else (reached + stored) / 2
         missing = pairs - state.placed.astype(jnp.float32)
         return -jnp.sqrt(missing / pairs if form == "root-fraction" else missing)
 

@@ -11,7 +11,8 @@ planes as they stand, and a state is small; `experiments/emulator_speed.py` comp
 A location that was never written has no bit at all: it holds an unknown value.  Comparing it makes
 the flag unknown, and a conditional move on an unknown flag keeps only what both outcomes share.
 So what this machine says a location holds is true for *any* contents that the registers and the flag
-may have had at the start.
+may have had at the start.  Values may also be such that their order says nothing, as that of a list's
+length and its items: comparing those makes the flag unknown too.
 
 Jumps go forward only, so that one pass suffices: a test that jumps skips instructions until it
 meets its label, while other tests go on.
@@ -21,6 +22,7 @@ Everything is pure and unbatched; callers `vmap`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -52,12 +54,22 @@ class Layout:
     """What the planes mean; static, so it is no leaf of a state.
 
     `tests` are P, of which the last word may have fewer than it has bits; `values` are the V values
-    that any test may hold, ascending, and `constants` those that CMP_CONSTANT may name.
+    that any test may hold, ascending, and `constants` those that CMP_CONSTANT may name.  `comparable`
+    are the groups of values within which a compare tells something; () is one group of all.
     """
 
     tests: int
     values: tuple[int, ...]
     constants: tuple[int, ...] = ()
+    comparable: tuple[tuple[int, ...], ...] = ()
+
+    @cached_property
+    def orders(self) -> tuple[tuple[int, ...], ...]:
+        """`comparable` as numbers of values, ascending."""
+        groups = self.comparable or (self.values,)
+        return tuple(
+            tuple(v for v, value in enumerate(self.values) if value in group) for group in groups
+        )
 
 
 class MachineState(NamedTuple):
@@ -111,7 +123,10 @@ def _outcomes(table: np.ndarray, op, flag) -> tuple[Array, Array]:
 
 
 def start(
-    values: np.ndarray, labels: int = 0, constants: Sequence[int] = ()
+    values: np.ndarray,
+    labels: int = 0,
+    constants: Sequence[int] = (),
+    comparable: tuple[tuple[int, ...], ...] = (),
 ) -> MachineState:
     """Every test before its first instruction.
 
@@ -120,6 +135,8 @@ def start(
         initialised (`tasks.Task.initial`).  On the host: the planes are made for these values.
       labels: labels 0 to labels - 1 may be jumped to.  Jumps to others do nothing.
       constants: those that CMP_CONSTANT may name.  After a compare with another, the flag is unknown.
+      comparable: groups of values; after a compare of two that share none, the flag is unknown.  By
+        default all compare with all.
     """
     values = np.asarray(values)
     alphabet = np.setdiff1d([*values.flat, *constants], [UNKNOWN])
@@ -129,7 +146,7 @@ def start(
         jnp.asarray(held),
         jnp.zeros((3, words), jnp.uint32),
         jnp.zeros((labels + 1 if labels else 0, words), jnp.uint32),
-        Layout(len(values), tuple(alphabet.tolist()), tuple(sorted(constants))),
+        Layout(len(values), tuple(alphabet.tolist()), tuple(sorted(constants)), comparable),
     )
 
 
@@ -148,7 +165,7 @@ def step(state: MachineState, instruction: Instruction) -> MachineState:
         constant = _word(np.array(layout.values, np.int8) == b)[:, None]
         other, known = jnp.where(op == Op.CMP_CONSTANT, constant, target), compared
     compared, known = _word(compared) & acting, _word(known) & acting
-    after = (flag & ~compared[None]) | (_sign(source, other) & known[None])
+    after = (flag & ~compared[None]) | (_sign(source, other, layout.orders) & known[None])
 
     if skip.shape[0]:
         label = _word(np.arange(skip.shape[0], dtype=np.int8) == a)[:, None]
@@ -158,15 +175,19 @@ def step(state: MachineState, instruction: Instruction) -> MachineState:
     return MachineState(held.at[b].set(moved), after, skip, layout)
 
 
-def _sign(source, target) -> UInt32[Array, "3 W"]:
-    """Tests in which the source is less than, equal to, greater than the target."""
-    equal = greater = below = known = jnp.zeros_like(source[0])  # below: the target is a lower value
-    for x, y in zip(source, target, strict=True):
-        greater |= x & below
-        equal |= x & y
-        below |= y
-        known |= x
-    return jnp.stack([known & below & ~(equal | greater), equal, greater])
+def _sign(source, target, orders: tuple[tuple[int, ...], ...]) -> UInt32[Array, "3 W"]:
+    """Tests in which the source is less than, equal to, greater than the target; `Layout.orders`."""
+    equal = greater = both = none = jnp.zeros_like(source[0])
+    for order in orders:
+        below = known = none  # below: the target is a lower value
+        for value in order:
+            x, y = source[value], target[value]
+            greater |= x & below
+            equal |= x & y
+            below |= y
+            known |= x
+        both |= known & below
+    return jnp.stack([both & ~(equal | greater), equal, greater])
 
 
 def run(state: MachineState, instructions: Instruction) -> MachineState:

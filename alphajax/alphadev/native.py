@@ -205,11 +205,12 @@ def numbers(
             for group in groups
         ]
         chosen = rng.permutation(np.concatenate(picked))[:count]
-    low, high = int(task.inputs.min()), int(task.inputs.max())
+    low, high = int(task.inputs[items].min()), int(task.inputs[items].max())
     line = _lines(count, high - low + 1, rng, typical)
     wanted = np.where(task.matters, task.wanted, low)
     before, after = (
-        np.take_along_axis(line, cells[chosen].astype(np.int64) - low, axis=1)
+        # What is no item is put in its place below.
+        np.take_along_axis(line, cells[chosen].clip(low, high).astype(np.int64) - low, axis=1)
         for cells in (task.inputs, wanted)
     )
     foreign = ~items[chosen]

@@ -354,9 +354,12 @@ class _Machine(NamedTuple):
         inputs, unknowns = self.items[worlds.test[0]], worlds.unknowns[:, 0]
         held = [x for x in (*inputs.tolist(), *unknowns.tolist()) if x < _NUMBER]
         placed = len(set(held)) > len({x for x in inputs.tolist() if x < _NUMBER})
-        ranks = {x: 1 + r if placed else x // _GAP for r, x in enumerate(sorted(set(held)))}
+        # Behind a length any numbers will do; a task's own are kept above all lengths.
+        ranked = placed or self.task.length_cell is not None
+        ranks = {x: 1 + r if ranked else x // _GAP for r, x in enumerate(sorted(set(held)))}
         # What was never compared is told apart by being larger than all else.
-        above = max([0, *ranks.values(), *self.task.inputs[worlds.test[0]].tolist()]) + 1
+        numbers = self.task.inputs[worlds.test[0]].tolist()
+        above = max([0, *ranks.values(), *numbers]) + 1
 
         # An input that was unknown is shown where it was placed.
         start = [unknowns[x - _UNKNOWN] if x >= _UNKNOWN else x for x in inputs]

@@ -34,16 +34,20 @@ class Restrictions:
     registers_ascending: bool = True
     """Registers are first written in ascending order: they differ only in name."""
     registers_only: bool = True
-    """No memory operand in a compare or a conditional move."""
+    """No memory operand in a compare or a conditional move; but the length is compared with constants
+    where it lies, whenever one likes, and goes nowhere: of no use to anything else."""
     read_once: bool = True
     write_once: bool = True
     initialised: bool = True
-    """No read of an undefined register, conditional moves into one included: MOV would do as well."""
+    """No read of an undefined register, conditional moves into one included: MOV would do as well.  Nor
+    a compare whose outcome is undefined, because it is of values that do not compare
+    (`Task.comparable`).  For these not lossless: a short list may be mixed up with what lies behind it,
+    in registers, if the length is asked for before they are stored."""
     single_compare: bool = True
     """No two compares in a row: the first would be lost."""
 
     effective: bool = True
-    """Nothing without effect on any test; of several conditional moves with the same effect only one;
+    """Nothing without effect on any test, as a jump that none takes; of several conditional moves with the same effect only one;
     no compare that leaves the flags as they are, or gives the same flag on all tests."""
     ordered_compare: bool = True
     """CMP a, b only for a < b: the other order mirrors the flags."""
@@ -102,7 +106,8 @@ class Survey(NamedTuple):
     arrangements: Int[Array, "G B"]
     """How many are left, by group (`Arrangements`); G is 0 where that is not asked for."""
     right: Bool[Array, " B"]
-    """Whether everything that matters is right on every test, and no jump is open."""
+    """Whether everything that matters is right on every test, and no jump is open: of none taken or not
+    is the label missing."""
 
 
 def some(words: Array) -> Array:
@@ -162,10 +167,29 @@ class Rules:
         """The conditional moves of the task."""
         return tuple(op for op in CONDITIONAL_MOVES if op in self.task.opcodes)
 
+    @property
+    def start(self) -> machine.MachineState:
+        """The machine before the first instruction."""
+        task = self.task
+        return machine.start(task.initial, task.labels, task.constants, task.comparable)
+
     @cached_property
+    def orders(self) -> tuple[tuple[int, ...], ...]:
+        """Values that compare with each other, as numbers of planes."""
+        return self.start.layout.orders
+
+    @cached_property
+    def length(self) -> int | None:
+        """The location that holds a length, where that is compared with constants only."""
+        task = self.task
+        if task.length_cell is None or not self.restrictions.registers_only:
+            return None
+        return task.registers + task.length_cell
+
+    @property
     def constant_sources(self) -> tuple[int, ...]:
-        """Locations that may be compared with a constant: registers, or the length's own cell."""
-        return tuple(range(self.sources))
+        """Locations that may be compared with a constant."""
+        return tuple(range(self.sources)) if self.length is None else (self.length,)
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +203,7 @@ class Rules:
             rows += [(op, a, b) for a in sources for b in registers]
         rows += [(Op.CMP, a, b) for a in sources for b in sources]
         if Op.CMP_CONSTANT in task.opcodes:
-            rows += [(Op.CMP_CONSTANT, a, k) for a in sources for k in task.constants]
+            rows += [(Op.CMP_CONSTANT, a, k) for a in self.constant_sources for k in task.constants]
         for op in JUMPS:
             if op in task.opcodes:
                 rows += [(op, k, 0) for k in range(task.labels)]
@@ -189,6 +213,8 @@ class Rules:
             if op == Op.CMP:
                 ordered = self.restrictions.ordered_compare and self._mirrored
                 return a != b and min(a, b) < r and (a < b or not ordered)
+            if op == Op.MOV and self.length in (a, b):
+                return False
             return op in (Op.CMP_CONSTANT, *JUMPS, Op.LABEL) or a != b
 
         return np.array(rows, np.int8), np.array([i for i, row in enumerate(rows) if kept(*row)])
@@ -206,7 +232,8 @@ class Rules:
         )
 
     def is_right(self, state: machine.MachineState) -> Bool[Array, ""]:
-        """Whether everything that matters is right on every test, and no jump is open (one state)."""
+        """Whether everything that matters is right on every test, and none skips (one state).  Whether a jump
+        that none took has its label is for those to know who have the program."""
         own = reduce(
             or_,
             [
@@ -227,7 +254,7 @@ class Rules:
         best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
         reached = jnp.sum(best * view.weights.astype(jnp.int32), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
-        right = ~jnp.any(wrong, axis=0) & ~open_
+        right = ~jnp.any(wrong, axis=0) & ~open_ & jnp.all(view.labels != 1, axis=0)
         counts = jnp.zeros((0, *placed.shape), jnp.int32)
         if self.arranged:
             counts = self.arrangements.count(matches, view.read)
@@ -274,11 +301,13 @@ class Rules:
         rules, r, acting = self.restrictions, self.task.registers, view.acting[None]
         registers = ~lacks[:r] if rules.initialised else jnp.ones_like(lacks[:r])
         cells = jnp.ones_like(lacks[r:])
+        length = np.arange(r, self.task.locations) == self.length  # may be read at any time
         if rules.read_once:
-            cells &= ~some(acting & view.read)
+            cells &= ~some(acting & view.read) | length[:, None]
         if rules.read_ascending:
             first = jnp.zeros_like(view.read[:1])
-            cells &= ~some(jnp.concatenate([first, acting & ~view.read[:-1]]))
+            unread = acting & ~view.read & _word(~length)[:, None, None]
+            cells &= ~some(jnp.concatenate([first, unread[:-1]])) | length[:, None]
         return jnp.concatenate([registers, cells])
 
     def _kept(self, view: View, matches) -> list[Array]:
@@ -359,31 +388,44 @@ class Rules:
         return found
 
     def _compares(self, view: View, readable) -> list[Array]:
-        """Compares of locations `[S, S, B]`, and with constants `[S, constants, B]`."""
+        """Compares of locations `[S, S, B]`, and with constants `[C, constants, B]`."""
         rules, s, held, acting = self.restrictions, self.sources, view.held, view.acting
         may = ~view.compared if rules.single_compare else jnp.ones_like(view.compared)
         block = readable[:s, None] & readable[None, :s] & may[None, None]
+        within = [reduce(or_, [held[:, v] for v in order]) for order in self.orders]
+        if rules.initialised:
+            alike = reduce(or_, [x[:s, None] & x[None, :s] for x in within])
+            block &= ~some(acting[None, None] & ~alike)
         if rules.effective:
-            counts = range(len(self.values))
-            above = [reduce(or_, [held[:s, u] for u in counts[v + 1 :]]) for v in counts[:-1]]
             less = jnp.zeros((s, s, *acting.shape), jnp.uint32)
-            for x in above:
-                less |= ~x[:, None] & x[None]
+            for order, those in zip(self.orders, within, strict=True):
+                for place in range(1, len(order)):
+                    above = reduce(or_, [held[:s, v] for v in order[place:]])
+                    less |= (those[:s] & ~above)[:, None] & above[None]
             less &= acting[None, None]
             block &= self._tells(view, less, jnp.swapaxes(less, 0, 1))
         blocks = [block]
         if Op.CMP_CONSTANT in self.task.opcodes:
-            constants = self.task.constants
-            block = jnp.stack([readable[:s] & may[None]] * len(constants), axis=1)
+            constants, places = self.task.constants, np.array(self.constant_sources)
+            block = jnp.stack([readable[places] & may[None]] * len(constants), axis=1)
+            number = [self._order_of(k) for k in constants]
+            if rules.initialised:
+                alike = jnp.stack([within[order][places] for order in number], axis=1)
+                block &= ~some(acting[None, None] & ~alike)
             if rules.effective:
                 less, greater = (
-                    jnp.stack([self._beyond(held[:s], k, sign) for k in constants], axis=1)
+                    jnp.stack([self._beyond(held[places], k, sign) for k in constants], axis=1)
                     & acting[None, None]
                     for sign in (-1, 1)
                 )
                 block &= self._tells(view, less, greater)
             blocks.append(block)
         return blocks
+
+    def _order_of(self, constant: int) -> int:
+        """The number of the order that a constant is in."""
+        place = int(np.searchsorted(self.values, constant))
+        return next(i for i, order in enumerate(self.orders) if place in order)
 
     def _tells(self, view: View, less, greater) -> Array:
         """Compares that have two outcomes at least and change the flags: `[.., .., W, B]` words."""
@@ -395,7 +437,8 @@ class Rules:
 
     def _beyond(self, held, constant: int, sign: int) -> Array:
         """Tests on which a location is above (sign 1) or below (-1) a constant, `[S, W, B]`."""
-        those = [v for v, x in enumerate(self.values) if sign * (int(x) - constant) > 0]
+        order = self.orders[self._order_of(constant)]
+        those = [v for v in order if sign * (int(self.values[v]) - constant) > 0]
         return reduce(or_, [held[:, v] for v in those]) if those else jnp.zeros_like(held[:, 0])
 
     def _branches(self, view: View) -> list[Array]:
@@ -406,8 +449,13 @@ class Rules:
         known = ~some(view.acting & ~(view.flags[0] | view.flags[1] | view.flags[2]))
         first = jnp.concatenate([jnp.ones_like(state[:1], bool), state[:-1] > 0])
         ready = (state < 2) & first
-        jumps = [op for op in JUMPS if op in self.task.opcodes]
-        blocks = [ready if op == Op.JMP else ready & known[None] for op in jumps]
+        blocks = []
+        for op in JUMPS:
+            if op in self.task.opcodes:
+                flags = [view.flags[_BIT[flag]] for flag in CONDITION.get(op, ())]
+                taken = some(view.acting & reduce(or_, flags) if flags else view.acting)
+                may = taken if self.restrictions.effective else jnp.ones_like(taken)
+                blocks.append(ready & (may if op == Op.JMP else may & known)[None])
         return [*blocks, state == 1]
 
 
@@ -417,6 +465,11 @@ _BIT = {LESS: 0, EQUAL: 1, GREATER: 2}
 def _lead(block: Array) -> tuple:
     """Index that gives a `[B]` array the axes of a block."""
     return (*(None,) * (block.ndim - 1), slice(None))
+
+
+def _word(bits: np.ndarray) -> np.ndarray:
+    """Words of ones where true, on the host."""
+    return np.where(bits, np.uint32(0xFFFFFFFF), np.uint32(0))
 
 
 def _any_value(words: Array, axis: int) -> Array:

@@ -45,8 +45,9 @@ class Task:
     each cell whether it is FREE, must be KEPT right, or is an ITEM to place (KEPT and ITEM have to
     be as wanted for a program to be right; rewards count items).
 
-    `length_cell` is the memory cell that may be compared with `constants`; `labels` are how many
-    labels a program may have.  `human` and `alphadev` are known lengths, for display only.
+    `length_cell` is the memory cell that may be compared with `constants`: it holds a number, which
+    says nothing of an item, nor do the other KEPT cells of such a task (`comparable`).  `labels` are
+    how many labels a program may have.  `human` and `alphadev` are known lengths, for display only.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Task:
                 f"task {self.name!r}: constants {sorted(strange)} that no input is; expected values of"
                 " the inputs"
             )
+        _ = self.comparable  # refuses values that are more than one thing
 
     def _array(self, data: bytes) -> np.ndarray:
         return np.frombuffer(data, np.int8).reshape(self.tests, self.memory)
@@ -111,6 +113,31 @@ class Task:
     def items(self) -> np.ndarray:
         """Cells whose right value has to be brought there, bool `[P, M]`: what rewards count."""
         return self.roles == ITEM
+
+    @cached_property
+    def comparable(self) -> tuple[tuple[int, ...], ...]:
+        """Values whose order says something, in groups; a compare across groups tells nothing.
+
+        All values are one group, unless a cell holds a length.  Then lengths and constants are
+        numbers, and items are another group: a test stands for all lists that compare alike, whatever
+        their items' own size.  What else is kept is somebody else's, and compares with nothing.
+
+        Raises:
+          TaskError: an item that has the value of a number or of a stranger.
+        """
+        if self.length_cell is None:
+            return (tuple(np.unique(self.inputs).tolist()),)
+        length = np.zeros_like(self.matters)
+        length[:, self.length_cell] = True
+        numbers = {*self.inputs[length].tolist(), *self.constants}
+        items = set(self.inputs[~length & (self.roles != KEPT)].tolist())
+        shared = items & {*numbers, *self.inputs[~length & (self.roles == KEPT)].tolist()}
+        if shared:
+            raise TaskError(
+                f"task {self.name!r}: items {sorted(shared)} are also lengths, constants or values"
+                " behind a list; expected other values, so that a program cannot mistake them"
+            )
+        return tuple(tuple(sorted(group)) for group in (numbers, items) if group)
 
     @property
     def locations(self) -> int:
@@ -313,17 +340,17 @@ def sort(n: int, registers: int | None = None, length_limit: int | None = None) 
 def variable_sort(k: int, registers: int | None = None, length_limit: int | None = None) -> Task:
     """Sort up to k numbers in place (k = 2..5): cell 0 says how many, cells 1.. hold them.
 
-    Cells behind the numbers belong to somebody else: they hold a value of their own, and have to
-    keep it, as the length has.  The tests are the weak orders of 1..k numbers.
+    Cells behind the numbers belong to somebody else: each holds a value of its own, and has to
+    keep it, as the length has.  The tests are the weak orders of 1..k numbers, as ranks k + 1..2 k:
+    no value is a length and an item, lest a program be taught to take one for the other.
     """
     if not 2 <= k <= 5:
         raise TaskError(f"variable_sort: received {k}; expected 2 to 5 numbers")
-    outside = 0  # below every item
     inputs, wanted, roles = [], [], []
     for n in range(1, k + 1):
-        orders = weak_orders(n)
+        orders = k + weak_orders(n)
         length = np.full((len(orders), 1), n)
-        rest = np.full((len(orders), k - n), outside)
+        rest = np.tile(2 * k + np.arange(n, k), (len(orders), 1))
         inputs.append(np.concatenate([length, orders, rest], axis=1))
         wanted.append(np.concatenate([length, np.sort(orders, axis=1), rest], axis=1))
         roles.append(np.tile([KEPT] + [ITEM] * n + [KEPT] * (k - n), (len(orders), 1)))

@@ -95,6 +95,18 @@ def test_the_papers_correctness_rewards(sort2, potential, formula):
         assert gain == pytest.approx(2 * (formula(6) - formula(placed)) + 0.5, rel=1e-5)
 
 
+def test_what_is_stored_counts_beside_what_is_reached(sort2):
+    _, last, *_ = sort2
+    reached, fraction, both = (
+        AssemblyGame(task=tasks.sort(2), rewards=Rewards(potential=potential))
+        for potential in ("reached", "fraction", "stored")
+    )
+    for placed, found in ((0, 3), (2, 5), (4, 6), (6, 6)):
+        state = last._replace(placed=jnp.int32(placed), reached=jnp.int32(found))
+        mean = (float(reached.potential(state)) + float(fraction.potential(state))) / 2
+        assert float(both.potential(state)) == pytest.approx(mean) == (placed + found) / 12
+
+
 def test_emphasis_changes_what_is_paid_on_the_way_and_not_at_the_end():
     task = tasks.sort(2)
     game = AssemblyGame(task=task, rewards=Rewards(emphasis=0.5))

@@ -21,6 +21,7 @@ from alphajax.alphadev.isa import (
     Op,
     Program,
 )
+from alphajax.alphadev.restrictions import Rules
 
 
 def plain(instructions, row, flag=UNDEFINED):
@@ -171,5 +172,24 @@ def test_a_variable_sort_of_up_to_two():
         (Op.MOV, cell + 1, r), (Op.MOV, cell + 2, r + 1), (Op.CMP, r, r + 1), (Op.JLE, 2, 0),
         (Op.MOV, r, cell + 2), (Op.MOV, r + 1, cell + 1), (Op.LABEL, 2, 0), (Op.LABEL, 0, 0),
     ]  # fmt: skip
-    assert wrong(task, rows) == 0
-    assert wrong(task, rows[2:6] + rows[6:9]) > 0  # without asking for the length
+    rules = Rules(task)
+
+    def right(some_rows):
+        return bool(rules.is_right(machine.run(rules.start, Program(some_rows, 6, 3).fields)))
+
+    assert right(rows)
+    assert not right(rows[2:9])  # without asking for the length
+
+
+def test_values_that_do_not_compare_leave_the_flag_unknown():
+    values = np.array([[1, 2], [2, 1], [3, 4], [4, 4], [1, 3], [3, 2], [5, 5], [2, 2]], np.int8)
+    state = machine.start(values, constants=(2, 4), comparable=((1, 2), (3, 4)))
+    run = jax.jit(machine.run)
+
+    def flags(*row):
+        return machine.flags(run(state, Program([row], 2, 0).fields)).tolist()
+
+    what = UNDEFINED
+    assert flags(Op.CMP, 0, 1) == [LESS, GREATER, LESS, EQUAL, what, what, what, EQUAL]
+    assert flags(Op.CMP_CONSTANT, 0, 2) == [LESS, EQUAL, what, what, LESS, what, what, EQUAL]
+    assert flags(Op.CMP_CONSTANT, 0, 4) == [what, what, LESS, EQUAL, what, LESS, what, what]

@@ -23,7 +23,8 @@ class Plain:
             {"held": [None] * task.registers + row, "flag": None, "skip": None, "read": set(),
              "written": set()} for row in task.inputs.tolist()
         ]  # fmt: skip
-        self.compared, self.length = False, 0
+        self.compared, self.moves = False, 0
+        self.length = None if task.length_cell is None else task.registers + task.length_cell
         self.labels = [0] * task.labels
 
     def is_cell(self, x):
@@ -36,9 +37,12 @@ class Plain:
         """Tests on which a move or conditional move acts."""
         return [test for test in self.acting() if op == Op.MOV or test["flag"] in CONDITION[op]]
 
-    @staticmethod
-    def sign(a, b):
-        return None if a is None or b is None else (a > b) - (a < b)
+    def alike(self, a, b):
+        """Both numbers, or both items."""
+        return any(a in group and b in group for group in self.task.comparable)
+
+    def sign(self, a, b):
+        return (a > b) - (a < b) if self.alike(a, b) else None
 
     def step(self, op, a, b):
         for test in self.acting():
@@ -70,7 +74,7 @@ class Plain:
         if op in JUMPS:
             self.labels[a] = 1
         self.compared = op in (Op.CMP, Op.CMP_CONSTANT)
-        self.length += 1
+        self.moves += 1
 
     def wrong(self):
         r, out = self.task.registers, set()
@@ -81,7 +85,7 @@ class Plain:
         return out
 
     def right(self):
-        return not self.wrong() and len(self.acting()) == len(self.tests)
+        return not self.wrong() and len(self.acting()) == len(self.tests) and 1 not in self.labels
 
     def legal(self, op, a, b, limit):
         """Each rule in turn."""
@@ -92,12 +96,19 @@ class Plain:
         for x in reads:
             if rules.initialised and any(test["held"][x] is None for test in acting):
                 return False
+            if rules.registers_only and x == self.length:
+                continue
             if self.is_cell(x):
                 if rules.read_once and any(x in test["read"] for test in acting):
                     return False
                 before = {x - 1} if rules.read_ascending and x > task.registers else set()
+                before -= {self.length} if rules.registers_only else set()
                 if any(before - test["read"] for test in acting):
                     return False
+        if op in (Op.CMP, Op.CMP_CONSTANT) and rules.initialised:
+            others = [b if op == Op.CMP_CONSTANT else test["held"][b] for test in acting]
+            if not all(self.alike(t["held"][a], y) for t, y in zip(acting, others, strict=True)):
+                return False
         if op in CONDITION and any(test["flag"] is None for test in acting):
             return False
         if op in CONDITIONAL_MOVES and rules.initialised:
@@ -132,7 +143,7 @@ class Plain:
                 return False
         if rules.in_time:
             store = moves and self.is_cell(b)
-            if limit - self.length < len(self.wrong()) + (0 if store else 1):
+            if limit - self.moves < len(self.wrong()) + (0 if store else 1):
                 return False
         return True
 
@@ -155,10 +166,12 @@ class Plain:
             new = []
             for test in self.acting():
                 x, y = test["held"][a], b if op == Op.CMP_CONSTANT else test["held"][b]
-                if x is None or y is None:
+                if self.sign(x, y) is None:
                     return None  # nobody says what is compared
                 new.append(self.sign(x, y))
             return len(set(new)) > 1 and new != [test["flag"] for test in self.acting()]
+        if op in JUMPS:
+            return any(op == Op.JMP or test["flag"] in CONDITION[op] for test in self.acting())
         return True
 
     def loses(self, op, b):
@@ -203,6 +216,8 @@ CASES = {
     "sort3, loads first": (tasks.sort(3), rules_but(loads_first=True)),
     "swap move": (tasks.swap_move(), Restrictions()),
     "variable": (tasks.variable_sort(2), Restrictions()),
+    "variable, memory operands": (tasks.variable_sort(2), rules_but(registers_only=False)),
+    "variable, free": (tasks.variable_sort(2), Restrictions.none()),
 }  # fmt: skip
 
 
@@ -237,7 +252,7 @@ def test_masks_say_what_the_sentences_say(name):
             if not over[i]:
                 one.step(Op(int(game.actions[chosen[i]][0])), *game.actions[chosen[i]][1:].tolist())
         states, _ = step(states, np.array(chosen, np.int16))
-        longest = max(longest, *(one.length for one in plain))
+        longest = max(longest, *(one.moves for one in plain))
     assert longest > 6 and checked > 500
     # The emulator kept step with plain Python.
     for one, cells in zip(plain, np.asarray(machine.values(states.machine)), strict=True):

@@ -26,8 +26,20 @@ def test_variable_sorts_have_the_tests_of_every_length(k, count):
     for before, after, roles in zip(task.inputs, task.wanted, task.roles, strict=True):
         n = before[0]
         np.testing.assert_array_equal(after[1 : n + 1], sorted(before[1 : n + 1]))
-        assert after[0] == n and not after[n + 1 :].any()
+        assert after[0] == before[0] and (after[n + 1 :] == before[n + 1 :]).all()
         assert (roles[1 : n + 1] == ITEM).all() and (np.delete(roles, range(1, n + 1)) == KEPT).all()
+        assert len({n, *before[n + 1 :]} - set(before[1 : n + 1])) == k - n + 1  # all told apart
+    numbers, items = task.comparable
+    assert numbers == task.constants and set(items) == set(task.inputs[task.items].tolist())
+    assert not set(numbers) & set(items)
+
+
+def test_values_that_are_a_length_and_an_item_are_refused():
+    means = dict(registers=2, length_limit=9, length_cell=0)
+    good = tasks.from_arrays("one", [[1, 5]], [[1, 5]], [[KEPT, ITEM]], **means)
+    assert good.comparable == ((1,), (5,))
+    with pytest.raises(TaskError, match=r"items \[1\] are also lengths"):
+        tasks.from_arrays("one", [[1, 1]], [[1, 1]], [[KEPT, ITEM]], **means)
 
 
 def test_known_lengths_are_those_of_the_paper():
