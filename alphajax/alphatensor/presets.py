@@ -54,7 +54,7 @@ PRESETS: dict[str, Preset] = {
         ("2,2,2",), "Z2", goal=7, warmup_steps=1000, decay_step=5000, cyclic=True
     ),
     "3x3x3-cyclic-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000, cyclic=True
+        ("3,3,3",), "Z2", goal=23, warmup_steps=12_000, decay_step=11_000, cyclic=True
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -163,7 +163,7 @@ def _laptop(
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
             # Far from the canonical basis what decomposes the target has many entries, over Z also larger
             # ones than a move may have; too near, games end in the naive algorithm.
-            basis_density=0.2 if ring.modulus else 0.04,
+            basis_density=0.03 if preset.cyclic else 0.2 if ring.modulus else 0.04,
             distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip
