@@ -33,3 +33,15 @@ def free_folder(name: str) -> Path:
         number += 1
         path = Path("runs") / f"{name}-{number}"
     return path
+
+
+def system_of(said: dict[str, Any]):
+    """The AlphaTensor system of a run folder, from the arguments in its config.json."""
+    from alphajax.alphatensor import presets, tensors
+
+    return presets.make(
+        said["preset"], network=said["network"], ring=said["ring"],
+        target=tensors.parse(said["target"]) if said["target"] else None,
+        untrained=said["untrained"], uniform=said["uniform"],
+        overrides=settings(tuple(said["set"])),
+    )  # fmt: skip

@@ -107,22 +107,17 @@ def probe(system, params, scheme, args: Args) -> list[dict]:
 
 
 def main(args: Args) -> int:
-    from arguments import settings
+    from arguments import system_of
     from devices import set_up_jax
 
     set_up_jax(args.devices)
     from alphajax import runs
-    from alphajax.alphatensor import presets, scheme_files, tensors
+    from alphajax.alphatensor import scheme_files
     from alphajax.checkpoints import CheckpointError
 
     try:
         said = runs.read_config(args.run)["arguments"]
-        system = presets.make(
-            said["preset"], network=said["network"], ring=said["ring"],
-            target=tensors.parse(said["target"]) if said["target"] else None,
-            untrained=said["untrained"], uniform=said["uniform"],
-            overrides=settings(tuple(said["set"])),
-        )  # fmt: skip
+        system = system_of(said)
         game, known = system.game, scheme_files.load(args.scheme)
         name = game.targets[0].name
         if len(game.targets) > 1 or game.cyclic or system.uniform:

@@ -88,20 +88,14 @@ def fail(message: str) -> None:
 
 def loaded(args: Args):
     """The system of the run, its parameters, and the rank that it found."""
-    from arguments import settings
+    from arguments import settings, system_of
 
     from alphajax import runs
-    from alphajax.alphatensor import presets, tensors
     from alphajax.alphatensor.fine_tuning import tailored
     from alphajax.settings import override
 
     said = runs.read_config(args.run)["arguments"]
-    system = presets.make(
-        said["preset"], network=said["network"], ring=said["ring"],
-        target=tensors.parse(said["target"]) if said["target"] else None,
-        untrained=said["untrained"], uniform=said["uniform"],
-        overrides=settings(tuple(said["set"])),
-    )  # fmt: skip
+    system = system_of(said)
     if system.game.targets[0].sizes is None or system.game.ring.modulus not in (0, 2):
         raise ValueError(f"{args.run}: only matrix products over Z, or Z2 to be lifted, can be timed")
     params = runs.restore(system, args.run, said["seed"], args.devices).params
