@@ -30,8 +30,8 @@ class Args:
     positions: int = 256
     """orders and bases, for each number of terms left"""
     seed: int = 0
-    devices: int = 1
-    """of the run: its checkpoint belongs to as many"""
+    devices: int | None = None
+    """as many as the run had (default: all, as a run's)"""
     out: Path | None = None
     """also write the JSON here"""
 

@@ -47,8 +47,8 @@ class Restrictions:
     """No two compares in a row: the first would be lost."""
 
     effective: bool = True
-    """Nothing without effect on any test, as a jump that none takes; of several conditional moves with the same effect only one;
-    no compare that leaves the flags as they are, or gives the same flag on all tests."""
+    """Nothing without effect on any test, as a jump that none takes; of several conditional moves with
+    the same effect only one; no compare that leaves the flags as they are, or gives the same flag on all tests."""
     ordered_compare: bool = True
     """CMP a, b only for a < b: the other order mirrors the flags."""
     viable: bool = True
