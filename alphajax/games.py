@@ -53,12 +53,14 @@ class Trajectories(NamedTuple):
     """A batch of games from first state to last, padded to `T` steps.
 
     `steps` is whatever the actor returned at each step, `[B, T, ...]`; `rewards` are float32
-    `[B, T]`; `mask[b, t]` says whether game b was still running before step t.
+    `[B, T]`; `mask[b, t]` says whether game b was still running before step t.  `origin[b]` is the first
+    state with which game b began: b itself, unless games took others' places.
     """
 
     steps: Any
     rewards: Float[Array, "B T"]
     mask: Bool[Array, "B T"]
+    origin: Int[Array, " B"]
 
 
 def play(
@@ -67,6 +69,7 @@ def play(
     states: State,
     act: Callable[[jax.Array, State], tuple[Action, Any]],
     max_steps: int,
+    survive: Callable[[jax.Array, State], Int[Array, " B"]] | None = None,
 ) -> tuple[State, Trajectories]:
     """Plays a batch of games until the last one ends (or `max_steps`).
 
@@ -79,6 +82,8 @@ def play(
       states: first states, `[B, ...]`.
       act: `(key, states [B, ...]) -> (actions [B, ...], steps [B, ...])`; `steps` is kept.
       max_steps: T, static bound on the number of steps.
+      survive: `(key, states [B, ...]) -> [B]`, asked after every step: which game goes on, with all its past,
+        in the place of each.  None: every game on its own.
 
     Returns:
       The last states `[B, ...]` and the `Trajectories`.
@@ -89,27 +94,33 @@ def play(
     def zeros(x):
         return jnp.zeros((max_steps, *x.shape), x.dtype)
 
-    empty = Trajectories(
-        steps=jax.tree.map(zeros, step_shapes),
-        rewards=jnp.zeros((max_steps, batch), jnp.float32),
-        mask=jnp.zeros((max_steps, batch), bool),
+    empty = (
+        jax.tree.map(zeros, step_shapes),
+        jnp.zeros((max_steps, batch), jnp.float32),
+        jnp.zeros((max_steps, batch), bool),
     )
 
     def running(carry):
-        t, states, _ = carry
+        t, states, *_ = carry
         return (t < max_steps) & ~jnp.all(jax.vmap(game.is_terminal)(states))
 
     def advance(carry):
-        t, states, kept = carry
+        t, states, past, origin = carry
         mask = ~jax.vmap(game.is_terminal)(states)
         actions, steps = act(jax.random.fold_in(key, t), states)
         states, rewards = jax.vmap(game.step)(states, actions)
-        new = Trajectories(steps, rewards, mask)
-        kept = jax.tree.map(lambda all_, x: all_.at[t].set(x), kept, new)
-        return t + 1, states, kept
+        new = (steps, rewards, mask)
+        past = jax.tree.map(lambda all_, x: all_.at[t].set(x), past, new)
+        if survive is not None:
+            chosen = survive(jax.random.fold_in(jax.random.fold_in(key, t), 1), states)
+            states, origin = jax.tree.map(lambda x: x[chosen], (states, origin))
+            past = jax.tree.map(lambda x: x[:, chosen], past)
+        return t + 1, states, past, origin
 
-    _, states, kept = jax.lax.while_loop(running, advance, (jnp.int32(0), states, empty))
-    return states, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), kept)
+    first = (jnp.int32(0), states, empty, jnp.arange(batch, dtype=jnp.int32))
+    _, states, past, origin = jax.lax.while_loop(running, advance, first)
+    steps, rewards, mask = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), past)
+    return states, Trajectories(steps, rewards, mask, origin)
 
 
 def returns(rewards: Float[Array, "B T"]) -> Float[Array, "B T"]:

@@ -89,7 +89,8 @@ class System(Protocol):
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
     step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
     asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.
+    replay.  A system may have `survivors`, `(params, key, states) -> indices` or None: which games go on in
+    which places after every move (`games.play`).
     """
 
     game: games.Game
@@ -353,7 +354,9 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
         seen = jax.vmap(system.game.observe)(states)
         return found.action, Step(seen, found.action, found)
 
-    states, played = games.play(play_key, system.game, states, act, system.max_steps)
+    survivors = getattr(system, "survivors", None)
+    survive = functools.partial(survivors, state.params) if survivors else None
+    states, played = games.play(play_key, system.game, states, act, system.max_steps, survive)
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
     return memory, replay.write(state.replay, items, mask), sums

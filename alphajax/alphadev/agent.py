@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from alphajax import games, replay
 from alphajax.alphadev import machine, symmetries
@@ -39,11 +39,13 @@ class Pool(NamedTuple):
     """The shortest right programs, all different; `length` is T + 1 where there is none.
 
     `speed` is what the host has measured of a program (`alphajax.alphadev.speeds`), 0 until then.
+    Behind the right ones may stand unfinished ones, whose `merit` is finite (`MixConfig.unfinished`).
     """
 
     actions: Int[Array, "N T"]
     length: Int[Array, " N"]
     speed: Float[Array, " N"]
+    merit: Float[Array, " N"]
 
 
 class Memory(NamedTuple):
@@ -78,6 +80,10 @@ class MixConfig:
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best programs so far, at a random place; some with
     random moves from there.  Beyond the paper."""
+    unfinished: bool = False
+    """While there are few right programs, the most promising beginnings that were played stand in for them
+    in the archive, and moves are learned from them: those with the highest potential for their length
+    (first return, then explore: Ecoffet et al., Nature 590:580, 2021).  Beyond the paper."""
     rename: bool = False
     """Positions are learned from with their registers renamed at random (`symmetries`); beyond the paper."""
     tighten: bool = False
@@ -122,6 +128,8 @@ class AlphaDev:
                 f"random_moves: received {self.mix.random_moves}; expected below the length limit,"
                 f" {self.game.max_moves}"
             )
+        if self.mix.unfinished and not self.game.rewards.weight:
+            raise ValueError("unfinished: received True with rewards.weight 0; expected a weight above 0")
 
     @property
     def policy(self):
@@ -150,6 +158,7 @@ class AlphaDev:
             jnp.full((size, moves), -1, jnp.int16),
             jnp.full(size, moves + 1, jnp.int32),
             jnp.zeros(size, jnp.float32),
+            jnp.full(size, -jnp.inf, jnp.float32),
         )
 
     def memory_spec(self):
@@ -228,29 +237,40 @@ class AlphaDev:
     def _inside(self, key, pool: Pool, count: int) -> Int[Array, "B T"]:
         """The beginnings of some of the best programs, for a share of the games; -1 behind them."""
         share_key, program_key, place_key = jax.random.split(key, 3)
-        filled = jnp.sum(pool.length <= self.game.max_moves)
+        right = pool.length <= self.game.max_moves
+        filled = self._filled(pool)
         index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
-        place = jax.random.randint(place_key, (count,), 0, pool.length[index])
+        # An unfinished program may also be gone on with from its end.
+        places = jnp.sum(pool.actions >= 0, axis=1) + ~right
+        place = jax.random.randint(place_key, (count,), 0, places[index])
         inside = jax.random.bernoulli(share_key, self.mix.archive_share, (count,)) & (filled > 0)
         kept = np.arange(self.game.max_moves)[None] < jnp.where(inside, place, 0)[:, None]
         return jnp.where(kept, pool.actions[index], jnp.int16(-1))
+
+    def _filled(self, pool: Pool) -> Int[Array, ""]:
+        """How many programs there are, right or unfinished; they stand first."""
+        return jnp.sum((pool.length <= self.game.max_moves) | jnp.isfinite(pool.merit))
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
         game, steps = self.game, played.steps
         programs = _join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
+        value = games.returns(played.rewards)
+        potential = jnp.full(programs.shape[0], -jnp.inf)
+        if self.mix.unfinished:
+            programs, potential = self._beginnings(states, context, played, value, programs)
         programs = jax.lax.cond(
-            jnp.any(states.right),
+            jnp.any(states.right) | self.mix.unfinished,
             lambda x: jax.vmap(self._without_redundant)(x, states.right),
             lambda x: x,
             programs,
         )
         length = jnp.sum(programs >= 0, axis=1, dtype=jnp.int32)
+        merit = potential - 0.5 * length / game.max_moves
         length = jnp.where(states.right, length, game.max_moves + 1)
-        memory = self._remember(memory, programs, length)
+        memory = self._remember(memory, programs, length, merit)
 
         latency = jax.vmap(game.latency_reward)(states)[:, None]
-        value = games.returns(played.rewards)
         correctness = jnp.where(played.mask, value - latency, 0.0)
         later, bootstrap, target = None, jnp.zeros_like(value), correctness
         if self._looks_ahead:
@@ -289,7 +309,8 @@ class AlphaDev:
         return target, later, running.astype(jnp.float32)
 
     def _without_redundant(self, actions: Int[Array, " T"], right: Bool[Array, ""]):
-        """The program less every instruction without which it is still right; -1 behind the end."""
+        """The program less every instruction without which it is still right, or, if it is not, still as
+        promising: its potential no lower, and nothing lost for good.  -1 behind the end."""
         game = self.game
         table = jnp.asarray(game.actions)
         # A label or a jump alone would leave the other without its partner.
@@ -299,16 +320,60 @@ class AlphaDev:
             rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
             return game.rules.is_right(machine.run(game.rules.start, Instruction(*rows.T)))
 
+        def after(kept):
+            return game.surveyed(game.append_all(game.empty(jnp.int16(game.max_moves)), kept))
+
+        least = game.potential(after(actions)) if self.mix.unfinished else None
+
+        def is_good(kept):
+            if not self.mix.unfinished:
+                return right & is_right(kept)
+            state = after(kept)
+            promising = (game.potential(state) >= least) & game.viable(state)
+            return jnp.where(right, is_right(kept), promising)
+
         def attempt(t, kept):
             without = kept.at[t].set(-1)
-            drop = is_right(without) & ~branching[jnp.maximum(kept[t], 0)]
-            return jnp.where(drop & right, without, kept)
+            drop = is_good(without) & ~branching[jnp.maximum(kept[t], 0)]
+            return jnp.where(drop, without, kept)
 
         kept = jax.lax.fori_loop(0, actions.shape[0], attempt, actions)
         return _compact(kept)
 
-    def _remember(self, memory: Memory, programs, length) -> Memory:
-        """The pool with these programs in it, the shortest first, equal ones once."""
+    def _beginnings(self, states: State, context, played: games.Trajectories, value, programs):
+        """Of a game that did not end right its most promising beginning, and the potential there; else all of
+        it, and -inf.  Promising is a potential that is high beside the share of the moves that it took."""
+        game = self.game
+        ahead = jnp.pad(value, ((0, 0), (0, 1))) / game.rewards.weight
+        potential = jax.vmap(game.potential)(states)[:, None] - ahead  # before each move, and at the end
+        begun = jnp.sum(context >= 0, axis=1)[:, None]
+        length = begun + np.arange(ahead.shape[1])[None]
+        there = jnp.pad(played.mask, ((0, 0), (1, 0)), constant_values=True) & ~states.right[:, None]
+        merit = jnp.where(there, potential - 0.5 * length / game.max_moves, -jnp.inf)
+        best = jnp.argmax(merit, axis=1)[:, None]
+        kept = (np.arange(programs.shape[1])[None] < begun + best) | states.right[:, None]
+        potential = jnp.where(there, potential, -jnp.inf)
+        return jnp.where(kept, programs, jnp.int16(-1)), jnp.take_along_axis(potential, best, 1)[:, 0]
+
+    def _state_mark(self, actions: Int[Array, " T"]) -> Int[Array, ""]:
+        """A number for what a program leaves in the machine; the same however registers are named."""
+        game = self.game
+        after = game.append_all(game.empty(jnp.int16(game.max_moves)), actions).machine
+        held = after.held.reshape(after.held.shape[0], -1)
+        flags = jnp.concatenate([after.flag.reshape(-1), after.skip.reshape(-1)])
+
+        def of(x, salt=0):
+            places = jnp.arange(salt, salt + x.shape[0], dtype=jnp.uint32)
+            return jnp.sum(_mixed(x ^ _mixed(places)))
+
+        registers, memory = held[: game.task.registers], held[game.task.registers :].reshape(-1)
+        total = jnp.sum(_mixed(jax.vmap(of)(registers))) + of(memory, 1 << 16) + of(flags, 1 << 24)
+        return total.astype(jnp.int32)
+
+    def _remember(self, memory: Memory, programs, length, merit=None) -> Memory:
+        """The pool with these programs in it, the shortest first, then by merit; equal ones once."""
+        if merit is None:
+            merit = jnp.full(length.shape, -jnp.inf)
         pool = memory.pool
         size = pool.length.shape[0]
         # Of equal ones the first stays: the pool's own, whose speed is known.
@@ -317,19 +382,24 @@ class AlphaDev:
         actions = jnp.concatenate([pool.actions, memory.actions[None], programs])
         length = jnp.concatenate([pool.length, shared[None], length])
         speed = jnp.pad(pool.speed, (0, length.shape[0] - size))
+        merit = jnp.concatenate([pool.merit, jnp.full(1, -jnp.inf), merit])
         mark = _marks(actions)
-        order = jnp.lexsort((mark, length))
-        actions, length, mark, speed = (x[order] for x in (actions, length, mark, speed))
+        if self.mix.unfinished:
+            # Unfinished ones are equal that lead to the same state, whatever the registers are called.
+            mark = jnp.where(jnp.isfinite(merit), jax.vmap(self._state_mark)(actions), mark)
+        order = jnp.lexsort((-merit, mark, length))
+        actions, length, mark, speed, merit = (x[order] for x in (actions, length, mark, speed, merit))
         again = (mark[1:] == mark[:-1]) & (length[1:] == length[:-1])
-        length = jnp.concatenate([length[:1], jnp.where(again, none, length[1:])])
-        order = jnp.argsort(length, stable=True)[:size]
+        again = jnp.pad(again, (1, 0))
+        length, merit = jnp.where(again, none, length), jnp.where(again, -jnp.inf, merit)
+        order = jnp.lexsort((-merit, length))[:size]
         # The first program of its length stays the best: a resumed run must name the same one.
         better = length[0] < memory.length
         shorter = (length[0] < pool.length[0]) | (length[0] == none)
         return memory._replace(
             length=jnp.where(better, length[0], memory.length),
             actions=jnp.where(better, actions[0], memory.actions),
-            pool=Pool(actions[order], length[order], speed[order]),
+            pool=Pool(actions[order], length[order], speed[order], merit[order]),
             own=memory.own | better,
             waited=jnp.where(shorter, 0, memory.waited + 1),
         )
@@ -385,15 +455,18 @@ class AlphaDev:
         )
 
     def _from_best(self, key, memory: Memory, count) -> Batch:
-        """Positions of the best programs: the next instruction is the target, over all legal moves."""
+        """Positions of the best programs: the next instruction is the target, over all legal moves.
+
+        What an unfinished one will be worth is not known; so its positions teach no value."""
         game, pool = self.game, memory.pool
         program_key, place_key = jax.random.split(key)
         emphasis = jax.random.split(jax.random.fold_in(key, 2), count)
-        filled = jnp.sum(pool.length <= game.max_moves)
+        filled = self._filled(pool)
         index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
-        actions, length = pool.actions[index], pool.length[index]
-        place = jax.random.randint(place_key, (count,), 0, length)
-        limit = jnp.broadcast_to(jnp.maximum(self.limit(memory), length), (count,))
+        actions, right = pool.actions[index], pool.length[index] <= game.max_moves
+        length = jnp.sum(actions >= 0, axis=1)
+        place = jax.random.randint(place_key, (count,), 0, jnp.maximum(length, 1))
+        limit = jnp.where(right, jnp.maximum(self.limit(memory), length), self.limit(memory))
         states = jax.vmap(game.replay)(emphasis, actions, place, limit)
         action = jnp.take_along_axis(actions, place[:, None], axis=1)[:, 0].astype(jnp.int32)
         hot = jax.nn.one_hot(jnp.maximum(action, 0), game.action_count)
@@ -421,8 +494,15 @@ class AlphaDev:
             seen if self._looks_ahead else None,
             jnp.zeros(count),
             weight,
-            weight,
+            weight * right,
         )
+
+
+def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
+    """A hash of each number."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def _marks(actions: Int[Array, "N T"]) -> Int[Array, " N"]:

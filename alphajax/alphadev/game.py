@@ -340,6 +340,14 @@ class AssemblyGame:
         missing = pairs - state.placed.astype(jnp.float32)
         return -jnp.sqrt(missing / pairs if form == "root-fraction" else missing)
 
+    def viable(self, state: State) -> Bool[Array, ""]:
+        """Whether every value that is wanted is in place, in a register, or in a cell that is as it was (of
+        one state)."""
+        r, held = self.task.registers, state.machine.held
+        fresh = held[r:] & ~(state.read | state.written)[:, None]
+        free = functools.reduce(jnp.bitwise_or, [*held[:r], *fresh])  # [V, W]
+        return ~jnp.any(self.rules.wanted & ~held[r:] & ~free[None])
+
     def correctness_reward(self, state: State, after: State) -> Float[Array, "*#B"]:
         """weight x change of the potential, and the bonus when everything is right."""
         change = self.potential(after) - self.potential(state)

@@ -43,11 +43,14 @@ LONG = (
 # more, and the labels: what is longer is nothing to learn from.
 VARIABLE = (*LONG, ("game.rewards.potential", "stored"), ("mix.patience", 24))
 
+# So long that at first no game ends right: until one does, games begin where the most promising got to.
+FAR = (("mix.unfinished", True), ("mix.patience", 48))
+
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
     "sort4": Preset("sort4", goal=28, settings=LONG),
-    "sort5": Preset("sort5", goal=42, settings=LONG),
+    "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, ("game.rewards.potential", "reached"))),
     "swap-move": Preset("swap-move", goal=13),
     # The first comparators that pay at once lead nowhere here: without emphases every game made them.
     "copy-move": Preset(
@@ -64,8 +67,8 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "varsort3": Preset("varsort3", goal=21, settings=(*VARIABLE, ("game.length_limit", 45))),
-    "varsort4": Preset("varsort4", goal=37, settings=(*VARIABLE, ("game.length_limit", 85))),
-    "varsort5": Preset("varsort5", goal=63, settings=(*VARIABLE, ("game.length_limit", 145))),
+    "varsort4": Preset("varsort4", goal=37, settings=(*VARIABLE, *FAR, ("game.length_limit", 85))),
+    "varsort5": Preset("varsort5", goal=63, settings=(*VARIABLE, *FAR, ("game.length_limit", 145))),
     "paper": Preset("varsort3", network="paper"),
 }
 

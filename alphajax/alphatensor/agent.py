@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from alphajax import games, replay
+from alphajax import games, replay, winners
 from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
@@ -75,6 +75,10 @@ class MixConfig:
     """Largest off-diagonal density of the random triangular matrices; each game draws its own."""
     shared_basis: bool = True
     """A = B = C where the target's dimensions are equal, as in the paper."""
+    winners: float = 0.0
+    """Above 0: games go with the winners (`alphajax.winners`).  After every move those that are likely to end
+    with a lower rank take the places of others, at this temperature, in terms.  0: each game on its own, as
+    in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
     flip_checks: int = 0
@@ -93,6 +97,8 @@ class MixConfig:
                 "demonstration_share + best_share: received"
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
+        if not (np.isfinite(self.winners) and self.winners >= 0):
+            raise ValueError(f"winners: received {self.winners}; expected a finite number, 0 or more")
         for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
@@ -128,6 +134,11 @@ class AlphaTensor:
                         " expected mix.shared_basis=True, network.signed_permutations=False and"
                         " mix.flip_checks=0"
                     )
+        if self.mix.winners and len(self.game.targets) > 1:
+            raise ValueError(
+                f"winners: received {self.mix.winners} with {len(self.game.targets)} targets; expected 0, because"
+                " games on the target of lowest rank would take all places"
+            )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
 
@@ -206,9 +217,20 @@ class AlphaTensor:
         density = jax.random.uniform(density_key, maxval=mix.basis_density)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared)
 
+    @property
+    def survivors(self):
+        """Which games take whose places after each move, or None (`alphajax.training.System`)."""
+        return self._survivors if self.mix.winners else None
+
+    def _survivors(self, params, key: jax.Array, states: State) -> Int[Array, " B"]:
+        seen = jax.vmap(self.game.observe)(states)
+        over = jax.vmap(self.game.is_terminal)(states)
+        left = jnp.where(over, 0.0, self.policy.values(params, seen))
+        return winners.survivors(key, left - states.moves.astype(jnp.float32), self.mix.winners)
+
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""
-        target, basis = context
+        target, basis = jax.tree.map(lambda x: x[played.origin], context)
         # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
         # The last orbit may take more terms than were left.
         solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)

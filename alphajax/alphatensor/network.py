@@ -5,6 +5,7 @@ head and a quantile value head fed by the policy head's first-token feature.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -244,12 +245,14 @@ class NetworkPolicy:
             return self.propose(params, key, observation, k)
         moves, _, value = self.propose(params, key, observation, samples)
 
-        def valued(seen: Observation):
-            quantiles = self.network.apply(params, seen, method=Network.values)
-            return risk_seeking_mean(quantiles, self.config.risk)
-
+        valued = functools.partial(self.values, params)
         best = lookahead.best_by_value(moves.factors, observation, k, self.game, valued)
         return Move(best), jnp.zeros(best.shape[:2], jnp.float32), value
+
+    def values(self, params, observation: Observation) -> Float[Array, " B"]:
+        """The value of each observation, as the search sees it."""
+        quantiles = self.network.apply(params, observation, method=Network.values)
+        return risk_seeking_mean(quantiles, self.config.risk)
 
     def evaluate(self, params, observation: Observation, actions: Move):
         """Log-probabilities `[B, K]` of moves (canonical ones), and quantiles `[B, Q]`."""
@@ -318,10 +321,13 @@ class UniformPolicy:
             token = sample(jax.random.fold_in(key, position), logits, k)
             empty &= token == alphabet.zero
             tokens.append(token)
-        bound = jax.vmap(slice_rank_bound, in_axes=(0, None))
-        value = -bound(observation.residual, self.game.ring.modulus).astype(jnp.float32)
         factors = alphabet.decode(jnp.stack(tokens, axis=-1))
-        return Move(factors), jnp.zeros((batch, k), jnp.float32), value
+        return Move(factors), jnp.zeros((batch, k), jnp.float32), self.values(params, observation)
+
+    def values(self, params, observation: Observation) -> Float[Array, " B"]:
+        """Minus the slice-rank bound of each residual."""
+        bound = jax.vmap(slice_rank_bound, in_axes=(0, None))
+        return -bound(observation.residual, self.game.ring.modulus).astype(jnp.float32)
 
 
 def _weighted_mean(x, weight):

@@ -83,6 +83,59 @@ def test_the_shortest_programs_are_remembered_once():
     assert int(loose.limit(memory)) == 11
 
 
+EXPLORER = dataclasses.replace(
+    SYSTEM, mix=dataclasses.replace(SYSTEM.mix, unfinished=True, archive_share=1.0, random_share=0.0)
+)
+
+
+def test_promising_beginnings_are_remembered_behind_the_right_programs():
+    """Each state once, whatever its registers are called: by the shorter way, and in order of merit."""
+    ahead = [(MOV, 3, 0), (MOV, 4, 1), (CMP, 0, 1)]
+    renamed = [(MOV, 3, 1), (MOV, 4, 2), (CMP, 1, 2)]
+    around = [*ahead[:1], (MOV, 0, 2), (MOV, 4, 1), (MOV, 1, 2), (CMP, 0, 1)]
+    programs = jnp.stack([numbers(x) for x in (around, renamed, ahead, SORT2, SORT2[:6])])
+    length = jnp.array([12, 12, 12, 8, 12], jnp.int32)
+    merit = jnp.array([0.1, 0.3, 0.2, -jnp.inf, 0.4])
+    memory = jax.jit(EXPLORER._remember)(EXPLORER.init_memory(1), programs, length, merit)
+    assert memory.pool.length.tolist() == [8, *[12] * 7]
+    np.testing.assert_allclose(memory.pool.merit[1:4], [0.4, 0.3, 0.1])
+    assert not np.isfinite(memory.pool.merit[4:]).any() and int(EXPLORER._filled(memory.pool)) == 4
+    assert memory.pool.actions[2].tolist() == numbers(renamed).tolist()
+    found = jax.jit(lambda key: EXPLORER._from_best(key, memory, 64))(jax.random.key(0))
+    # Moves are learned from unfinished programs too, their worth is not known.
+    right = np.asarray(found.value_weight) > 0
+    assert 5 < right.sum() < 40 and found.policy_weight.sum() > right.sum()
+    _, begun = jax.jit(lambda key: EXPLORER.start(key, memory, 64))(jax.random.key(1))
+    begun = {tuple(x for x in row if x >= 0) for row in np.asarray(begun).tolist()}
+    assert tuple(numbers(SORT2[:6], 6).tolist()) in begun and tuple(numbers(SORT2).tolist()[:8]) not in begun
+
+
+def test_what_a_game_reached_is_kept_without_its_useless_instructions():
+    idle = [*SORT2[:2], (MOV, 1, 2), *SORT2[2:6], (CMP, 0, 2)]
+
+    @jax.jit
+    def play(actions):
+        state = GAME.init(jax.random.key(0))
+
+        def step(state, action):
+            after, reward = GAME.step(state, jnp.maximum(action, 0))
+            after = jax.tree.map(lambda old, new: jnp.where(action >= 0, new, old), state, after)
+            return after, (jnp.where(action >= 0, reward, 0.0), action >= 0)
+
+        state, (rewards, mask) = jax.lax.scan(step, state, actions)
+        return jax.tree.map(lambda x: x[None], (state, rewards, mask, actions))
+
+    state, rewards, mask, actions = play(numbers(idle))
+    played = games.Trajectories(None, rewards, mask, jnp.arange(1))
+    nothing = jnp.full_like(actions, -1)
+    value = games.returns(rewards)
+    kept, potential = EXPLORER._beginnings(state, nothing, played, value, actions)
+    assert kept[0].tolist() == numbers(idle[:7]).tolist()  # the last compare earned nothing
+    np.testing.assert_allclose(potential, GAME.potential(state), rtol=1e-6)
+    clean = jax.jit(EXPLORER._without_redundant)(kept[0], jnp.bool_(False))
+    assert clean.tolist() == numbers(SORT2[:6]).tolist()
+
+
 def test_marks_tell_programs_apart():
     actions = np.random.default_rng(0).integers(-1, 30, (3000, 11)).astype(np.int16)
     assert len(np.unique(np.asarray(_marks(jnp.asarray(actions))))) == 3000

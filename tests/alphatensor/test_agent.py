@@ -85,7 +85,7 @@ def trajectories(factors, rewards, mask, k=3):
     moves = Move(jnp.asarray(factors, jnp.int8))
     candidates = Move(jnp.repeat(moves.factors[:, :, None], k, axis=2))
     found = SearchResult(moves, candidates, jnp.full((b, t, k), 1 / k), jnp.zeros((b, t)))
-    return games.Trajectories(Step(observation, moves, found), jnp.asarray(rewards), jnp.asarray(mask))
+    return games.Trajectories(Step(observation, moves, found), jnp.asarray(rewards), jnp.asarray(mask), np.arange(len(mask)))
 
 
 def games_observation(b, t, side):
