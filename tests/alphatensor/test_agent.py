@@ -78,14 +78,17 @@ def test_the_limit_is_one_less_than_the_best_and_never_more_than_naive():
     assert limits(1, 1) == [1, 1]
 
 
-def trajectories(factors, rewards, mask, k=3):
+def trajectories(factors, rewards, mask, origin=None, k=3):
     """What `games.play` would return for these moves."""
     b, t, _, side = factors.shape
     observation = games_observation(b, t, side)
     moves = Move(jnp.asarray(factors, jnp.int8))
     candidates = Move(jnp.repeat(moves.factors[:, :, None], k, axis=2))
     found = SearchResult(moves, candidates, jnp.full((b, t, k), 1 / k), jnp.zeros((b, t)))
-    return games.Trajectories(Step(observation, moves, found), jnp.asarray(rewards), jnp.asarray(mask), np.arange(len(mask)))
+    origin = jnp.arange(b) if origin is None else jnp.asarray(origin)
+    return games.Trajectories(
+        Step(observation, moves, found), jnp.asarray(rewards), jnp.asarray(mask), origin
+    )
 
 
 def games_observation(b, t, side):
@@ -113,14 +116,17 @@ def test_finished_games_are_brought_back_and_remembered(ring):
         bases.change_factors(jnp.asarray(known[i]), m, ring)
         for i, m in zip(np.asarray(target), basis.matrices, strict=True)
     ])
+    # Games took one another's places: what counts is the basis that each began with.
+    origin = np.roll(np.arange(count), 7)
+    played = played[origin]
     # Targets 0 and 1 are solved in every other game, target 2 never.
-    solved = (np.asarray(target) < 2) & (np.arange(count) % 2 == 0)
+    solved = (np.asarray(target)[origin] < 2) & (np.arange(count) % 2 == 0)
     rewards = np.where(solved[:, None], [[-1.0, -1.0]], [[-1.0, -3.0]]).astype(np.float32)
     residual = jnp.where(solved[:, None, None, None], 0, states.residual)
     states = states._replace(residual=residual, moves=jnp.full(count, 2, jnp.int16))
     mask = np.ones((count, 2), bool)
     memory, items, kept, sums = jax.jit(agent.finish)(
-        memory, states, (target, basis), trajectories(np.asarray(played), rewards, mask)
+        memory, states, (target, basis), trajectories(np.asarray(played), rewards, mask, origin)
     )
     assert memory.rank.tolist() == [2, 2, 3]
     for index in range(2):
@@ -194,6 +200,7 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(demonstration_share=0.8, best_share=0.3), "expected at most 1 together"),
         (dict(labels=0), "labels: received 0"),
         (dict(pool=0), "pool: received 0"),
+        (dict(winners=-1.0), "winners: received -1.0"),
         (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
         (dict(canonical_share=-0.1), "canonical_share"),
     ],
@@ -201,6 +208,21 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
 def test_nonsense_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         MixConfig(**arguments)
+
+
+def test_games_with_less_left_take_the_places_of_others():
+    agent = make(targets=TARGETS[:1], winners=0.1)
+    states = jax.vmap(lambda limit: agent.game.start(jnp.int32(0), limit))(jnp.full(4, 2))
+    assert make(targets=TARGETS[:1]).survivors is None and agent.survivors is not None
+    with pytest.raises(ValueError, match=r"winners: received .* with 3 targets"):
+        make(winners=0.1)
+    control = AlphaTensor(
+        game=agent.game, mix=agent.mix, uniform=True, training=TrainingConfig(learn=False)
+    )
+    same = control.survivors({}, jax.random.key(0), states)
+    assert same.tolist() == [0, 1, 2, 3]
+    solved = states._replace(residual=states.residual.at[2].set(0), moves=states.moves.at[2].set(1))
+    assert control.survivors({}, jax.random.key(0), solved).tolist() == [2] * 4
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():

@@ -61,7 +61,9 @@ def trajectories(factors, rewards, mask):
     moves = Move(jnp.asarray(factors, jnp.int8))
     candidates = Move(jnp.repeat(moves.factors[:, :, None], 3, axis=2))
     found = SearchResult(moves, candidates, jnp.full((b, t, 3), 1 / 3), jnp.zeros((b, t)))
-    return games.Trajectories(Step(seen, moves, found), jnp.asarray(rewards), jnp.asarray(mask), np.arange(len(mask)))
+    return games.Trajectories(
+        Step(seen, moves, found), jnp.asarray(rewards), jnp.asarray(mask), jnp.arange(b)
+    )
 
 
 def test_rewards_reach_the_positions_of_their_games_once():
