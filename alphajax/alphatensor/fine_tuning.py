@@ -117,6 +117,7 @@ def tailored(
     mix = replace(
         system.mix, canonical_share=float(basis is None), best_share=0.0,
         demonstration_share=demonstration_share,
+        winners=0.0,  # copies of one scheme would be measured again and again
         pool=max(system.mix.pool, system.training.games),
     )  # fmt: skip
     training = replace(

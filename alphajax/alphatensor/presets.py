@@ -159,7 +159,9 @@ def _laptop(
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=16_384,
         ),
         mix=MixConfig(
-            demonstration_share=1.0, best_share=0.0, labels=4, order_free=True,
+            # Games run into what the value overrates: it must learn from them what that was worth.
+            demonstration_share=0.75, best_share=0.0, labels=4, order_free=True,
+            winners=0.5 if len(targets) == 1 else 0.0,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
             # Far from the canonical basis what decomposes the target has many entries, over Z also larger
             # ones than a move may have; too near, games end in the naive algorithm.
