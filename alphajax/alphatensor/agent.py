@@ -21,6 +21,7 @@ from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improve
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.alphatensor.ranks import slice_rank_bound
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
 
@@ -225,7 +226,9 @@ class AlphaTensor:
     def _survivors(self, params, key: jax.Array, states: State) -> Int[Array, " B"]:
         seen = jax.vmap(self.game.observe)(states)
         over = jax.vmap(self.game.is_terminal)(states)
-        left = jnp.where(over, 0.0, self.policy.values(params, seen))
+        # Games may end at different times, cyclic ones that is; one that failed is no winner.
+        bound = jax.vmap(slice_rank_bound, in_axes=(0, None))(states.residual, self.game.ring.modulus)
+        left = jnp.where(over, -bound.astype(jnp.float32), self.policy.values(params, seen))
         return winners.survivors(key, left - states.moves.astype(jnp.float32), self.mix.winners)
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):

@@ -223,6 +223,8 @@ def test_games_with_less_left_take_the_places_of_others():
     assert same.tolist() == [0, 1, 2, 3]
     solved = states._replace(residual=states.residual.at[2].set(0), moves=states.moves.at[2].set(1))
     assert control.survivors({}, jax.random.key(0), solved).tolist() == [2] * 4
+    failed = states._replace(moves=states.moves.at[0].set(2))  # at the limit, with two terms left
+    assert set(control.survivors({}, jax.random.key(0), failed).tolist()) == {1, 2, 3}
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():
