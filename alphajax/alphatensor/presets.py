@@ -41,7 +41,7 @@ PAPER_SIZES = tuple(
 
 PRESETS: dict[str, Preset] = {
     "strassen": Preset(("2,2,2",), goal=7, warmup_steps=2000, decay_step=1800),
-    "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=2000, decay_step=5000),
+    "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=400, decay_step=5000),
     "2x2x3": Preset(("2,2,3",), goal=11),
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11),
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000),
