@@ -181,6 +181,8 @@ def rows(system, progress, findings) -> dict[str, str]:
         shown["loss"] = f"policy {m['learn/policy_loss']:.3f} value {m['learn/value_loss']:.4f}"
         if m["learner_step"] < system.training.warmup_steps:
             shown["phase"] = "learning from demonstrations before the first game"
+    if system.mix.patience:
+        shown["network"] = f"{m['networks']}"
     return shown
 
 

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphadev import machine, symmetries
+from alphajax.alphadev import archive, symmetries
+from alphajax.alphadev.archive import Pool
 from alphajax.alphadev.game import AssemblyGame, Observation, State
-from alphajax.alphadev.isa import Instruction, Op
 from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
@@ -33,19 +32,6 @@ class Item(NamedTuple):
     latency: Float[Array, "*#B"]
     later: Observation | None
     bootstrap: Float[Array, "*#B"]
-
-
-class Pool(NamedTuple):
-    """The shortest right programs, all different; `length` is T + 1 where there is none.
-
-    `speed` is what the host has measured of a program (`alphajax.alphadev.speeds`), 0 until then.
-    Behind the right ones may stand unfinished ones, whose `merit` is finite (`MixConfig.unfinished`).
-    """
-
-    actions: Int[Array, "N T"]
-    length: Int[Array, " N"]
-    speed: Float[Array, " N"]
-    merit: Float[Array, " N"]
 
 
 class Memory(NamedTuple):
@@ -146,19 +132,10 @@ class AlphaDev:
         return Memory(
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
-            pool=self._empty_pool(size),
+            pool=archive.empty(size, moves),
             own=jnp.bool_(False),
             waited=jnp.int32(0),
             networks=jnp.int32(1),
-        )
-
-    def _empty_pool(self, size: int) -> Pool:
-        moves = self.game.max_moves
-        return Pool(
-            jnp.full((size, moves), -1, jnp.int16),
-            jnp.full(size, moves + 1, jnp.int32),
-            jnp.zeros(size, jnp.float32),
-            jnp.full(size, -jnp.inf, jnp.float32),
         )
 
     def memory_spec(self):
@@ -171,7 +148,7 @@ class AlphaDev:
             return None
         size = memory.pool.length.shape[0]
         return memory.waited >= self.mix.patience, memory._replace(
-            pool=self._empty_pool(size),
+            pool=archive.empty(size, self.game.max_moves),
             own=jnp.bool_(False),
             waited=jnp.int32(0),
             networks=memory.networks + 1,
@@ -213,7 +190,8 @@ class AlphaDev:
         states = jax.vmap(lambda key: game.emphasised(key, game.empty(limit)))(emphasis)
         prefix = jnp.full((count, game.max_moves), -1, jnp.int16)
         if mix.archive_share:
-            prefix = self._inside(jax.random.fold_in(key, mix.random_moves + 2), memory.pool, count)
+            inside_key = jax.random.fold_in(key, mix.random_moves + 2)
+            prefix = archive.beginnings(inside_key, memory.pool, mix.archive_share, count)
             states = jax.vmap(game.append_all)(states, prefix)
         place = jnp.sum(prefix >= 0, axis=1)
         if not (mix.random_moves and mix.random_share):
@@ -234,39 +212,23 @@ class AlphaDev:
 
         return jax.lax.fori_loop(0, mix.random_moves + 1, append, (states, prefix))
 
-    def _inside(self, key, pool: Pool, count: int) -> Int[Array, "B T"]:
-        """The beginnings of some of the best programs, for a share of the games; -1 behind them."""
-        share_key, program_key, place_key = jax.random.split(key, 3)
-        right = pool.length <= self.game.max_moves
-        filled = self._filled(pool)
-        index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
-        # An unfinished program may also be gone on with from its end.
-        places = jnp.sum(pool.actions >= 0, axis=1) + ~right
-        place = jax.random.randint(place_key, (count,), 0, places[index])
-        inside = jax.random.bernoulli(share_key, self.mix.archive_share, (count,)) & (filled > 0)
-        kept = np.arange(self.game.max_moves)[None] < jnp.where(inside, place, 0)[:, None]
-        return jnp.where(kept, pool.actions[index], jnp.int16(-1))
-
-    def _filled(self, pool: Pool) -> Int[Array, ""]:
-        """How many programs there are, right or unfinished; they stand first."""
-        return jnp.sum((pool.length <= self.game.max_moves) | jnp.isfinite(pool.merit))
-
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
         game, steps = self.game, played.steps
-        programs = _join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
+        programs = archive.join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
         value = games.returns(played.rewards)
         potential = jnp.full(programs.shape[0], -jnp.inf)
         if self.mix.unfinished:
-            programs, potential = self._beginnings(states, context, played, value, programs)
+            programs, potential = archive.most_promising(game, states, context, played, value, programs)
         programs = jax.lax.cond(
             jnp.any(states.right) | self.mix.unfinished,
-            lambda x: jax.vmap(self._without_redundant)(x, states.right),
-            lambda x: x,
+            jax.vmap(lambda x, right: archive.without_redundant(game, x, right, self.mix.unfinished)),
+            lambda x, right: x,
             programs,
+            states.right,
         )
         length = jnp.sum(programs >= 0, axis=1, dtype=jnp.int32)
-        merit = potential - 0.5 * length / game.max_moves
+        merit = archive.merit(game, potential, length)
         length = jnp.where(states.right, length, game.max_moves + 1)
         memory = self._remember(memory, programs, length, merit)
 
@@ -308,98 +270,23 @@ class AlphaDev:
         target = correctness - jnp.where(running, shift(correctness), 0.0)
         return target, later, running.astype(jnp.float32)
 
-    def _without_redundant(self, actions: Int[Array, " T"], right: Bool[Array, ""]):
-        """The program less every instruction without which it is still right, or, if it is not, still as
-        promising: its potential no lower, and nothing lost for good.  -1 behind the end."""
-        game = self.game
-        table = jnp.asarray(game.actions)
-        # A label or a jump alone would leave the other without its partner.
-        branching = jnp.asarray(game.actions[:, 0] >= Op.JMP)
-
-        def is_right(kept):
-            rows = jnp.where((kept >= 0)[:, None], table[kept], jnp.int8(0))
-            return game.rules.is_right(machine.run(game.rules.start, Instruction(*rows.T)))
-
-        def after(kept):
-            return game.surveyed(game.append_all(game.empty(jnp.int16(game.max_moves)), kept))
-
-        least = game.potential(after(actions)) if self.mix.unfinished else None
-
-        def is_good(kept):
-            if not self.mix.unfinished:
-                return right & is_right(kept)
-            state = after(kept)
-            promising = (game.potential(state) >= least) & game.viable(state)
-            return jnp.where(right, is_right(kept), promising)
-
-        def attempt(t, kept):
-            without = kept.at[t].set(-1)
-            drop = is_good(without) & ~branching[jnp.maximum(kept[t], 0)]
-            return jnp.where(drop, without, kept)
-
-        kept = jax.lax.fori_loop(0, actions.shape[0], attempt, actions)
-        return _compact(kept)
-
-    def _beginnings(self, states: State, context, played: games.Trajectories, value, programs):
-        """Of a game that did not end right its most promising beginning, and the potential there; else all of
-        it, and -inf.  Promising is a potential that is high beside the share of the moves that it took."""
-        game = self.game
-        ahead = jnp.pad(value, ((0, 0), (0, 1))) / game.rewards.weight
-        potential = jax.vmap(game.potential)(states)[:, None] - ahead  # before each move, and at the end
-        begun = jnp.sum(context >= 0, axis=1)[:, None]
-        length = begun + np.arange(ahead.shape[1])[None]
-        there = jnp.pad(played.mask, ((0, 0), (1, 0)), constant_values=True) & ~states.right[:, None]
-        merit = jnp.where(there, potential - 0.5 * length / game.max_moves, -jnp.inf)
-        best = jnp.argmax(merit, axis=1)[:, None]
-        kept = (np.arange(programs.shape[1])[None] < begun + best) | states.right[:, None]
-        potential = jnp.where(there, potential, -jnp.inf)
-        return jnp.where(kept, programs, jnp.int16(-1)), jnp.take_along_axis(potential, best, 1)[:, 0]
-
-    def _state_mark(self, actions: Int[Array, " T"]) -> Int[Array, ""]:
-        """A number for what a program leaves in the machine; the same however registers are named."""
-        game = self.game
-        after = game.append_all(game.empty(jnp.int16(game.max_moves)), actions).machine
-        held = after.held.reshape(after.held.shape[0], -1)
-        flags = jnp.concatenate([after.flag.reshape(-1), after.skip.reshape(-1)])
-
-        def of(x, salt=0):
-            places = jnp.arange(salt, salt + x.shape[0], dtype=jnp.uint32)
-            return jnp.sum(_mixed(x ^ _mixed(places)))
-
-        registers, memory = held[: game.task.registers], held[game.task.registers :].reshape(-1)
-        total = jnp.sum(_mixed(jax.vmap(of)(registers))) + of(memory, 1 << 16) + of(flags, 1 << 24)
-        return total.astype(jnp.int32)
-
     def _remember(self, memory: Memory, programs, length, merit=None) -> Memory:
-        """The pool with these programs in it, the shortest first, then by merit; equal ones once."""
-        if merit is None:
-            merit = jnp.full(length.shape, -jnp.inf)
-        pool = memory.pool
-        size = pool.length.shape[0]
-        # Of equal ones the first stays: the pool's own, whose speed is known.
+        """The memory with these programs in it."""
         none = self.game.max_moves + 1
+        merit = jnp.full(length.shape, -jnp.inf) if merit is None else merit
+        # What another device has found is there, but not in this one's pool.
         shared = jnp.where(memory.own, memory.length, none)
-        actions = jnp.concatenate([pool.actions, memory.actions[None], programs])
-        length = jnp.concatenate([pool.length, shared[None], length])
-        speed = jnp.pad(pool.speed, (0, length.shape[0] - size))
-        merit = jnp.concatenate([pool.merit, jnp.full(1, -jnp.inf), merit])
-        mark = _marks(actions)
-        if self.mix.unfinished:
-            # Unfinished ones are equal that lead to the same state, whatever the registers are called.
-            mark = jnp.where(jnp.isfinite(merit), jax.vmap(self._state_mark)(actions), mark)
-        order = jnp.lexsort((-merit, mark, length))
-        actions, length, mark, speed, merit = (x[order] for x in (actions, length, mark, speed, merit))
-        again = (mark[1:] == mark[:-1]) & (length[1:] == length[:-1])
-        again = jnp.pad(again, (1, 0))
-        length, merit = jnp.where(again, none, length), jnp.where(again, -jnp.inf, merit)
-        order = jnp.lexsort((-merit, length))[:size]
+        programs = jnp.concatenate([memory.actions[None], programs])
+        length = jnp.concatenate([shared[None], length])
+        merit = jnp.concatenate([jnp.full(1, -jnp.inf), merit])
+        pool = archive.add(memory.pool, self.game, programs, length, merit, self.mix.unfinished)
         # The first program of its length stays the best: a resumed run must name the same one.
-        better = length[0] < memory.length
-        shorter = (length[0] < pool.length[0]) | (length[0] == none)
+        better = pool.length[0] < memory.length
+        shorter = (pool.length[0] < memory.pool.length[0]) | (pool.length[0] == none)
         return memory._replace(
-            length=jnp.where(better, length[0], memory.length),
-            actions=jnp.where(better, actions[0], memory.actions),
-            pool=Pool(actions[order], length[order], speed[order], merit[order]),
+            length=jnp.where(better, pool.length[0], memory.length),
+            actions=jnp.where(better, pool.actions[0], memory.actions),
+            pool=pool,
             own=memory.own | better,
             waited=jnp.where(shorter, 0, memory.waited + 1),
         )
@@ -461,7 +348,7 @@ class AlphaDev:
         game, pool = self.game, memory.pool
         program_key, place_key = jax.random.split(key)
         emphasis = jax.random.split(jax.random.fold_in(key, 2), count)
-        filled = self._filled(pool)
+        filled = archive.filled(pool)
         index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
         actions, right = pool.actions[index], pool.length[index] <= game.max_moves
         length = jnp.sum(actions >= 0, axis=1)
@@ -496,30 +383,3 @@ class AlphaDev:
             weight,
             weight * right,
         )
-
-
-def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
-    """A hash of each number."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
-
-
-def _marks(actions: Int[Array, "N T"]) -> Int[Array, " N"]:
-    """A number for each program; equal programs have equal ones."""
-    factors = (2 * np.arange(actions.shape[1], dtype=np.uint32) + 1) * np.uint32(2654435761)
-    mixed = actions.astype(jnp.uint32) * factors[None]
-    mixed = (mixed ^ (mixed >> 15)) * np.uint32(2246822519)
-    return jnp.sum(mixed, axis=1, dtype=jnp.uint32).astype(jnp.int32)
-
-
-def _join(prefix: Int[Array, "B T"], played: Int[Array, "B T"]) -> Int[Array, "B T"]:
-    """What was played, behind what each program started with; -1 behind the end."""
-    both = jnp.concatenate([prefix, played], axis=1)
-    return jax.vmap(_compact)(both)[:, : prefix.shape[1]]
-
-
-def _compact(actions: Int[Array, " N"]) -> Int[Array, " N"]:
-    """The entries from 0 up, in their order, then -1."""
-    place = jnp.where(actions >= 0, jnp.cumsum(actions >= 0) - 1, actions.shape[0])
-    return jnp.full_like(actions, -1).at[place].set(actions, mode="drop")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay, winners
 from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
@@ -52,6 +52,10 @@ class Memory(NamedTuple):
     rank: Int[Array, " targets"]
     factors: Int[Array, "targets R 3 S"]
     finished: replay.Replay
+    waited: Int[Array, ""]
+    """Iterations of games since the present network lowered a rank, or began."""
+    networks: Int[Array, ""]
+    """The present network's number, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,9 @@ class MixConfig:
     in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
+    patience: int = 0
+    """A network whose games have not lowered a rank in so many iterations gives way to a new one, which begins
+    with nothing but the ranks to go below.  0: never, as in the paper."""
     flip_checks: int = 0
     """More than 0: a finished game is remembered as a walk of so many times 64 flips makes it shorter.
     It is then not AlphaTensor alone, and the run's result says so.  What counts as found is still
@@ -100,7 +107,7 @@ class MixConfig:
             )
         if not (np.isfinite(self.winners) and self.winners >= 0):
             raise ValueError(f"winners: received {self.winners}; expected a finite number, 0 or more")
-        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0)):
+        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -165,10 +172,23 @@ class AlphaTensor:
             rank=jnp.full((count,), rank + 1, jnp.int32),
             factors=jnp.zeros((count, rank, 3, side), jnp.int32),
             finished=replay.empty(finished, self.mix.pool, devices),
+            waited=jnp.int32(0),
+            networks=jnp.int32(1),
         )
 
     def memory_spec(self):
-        return Memory(rank=P(), factors=P(), finished=P(AXIS))
+        return Memory(rank=P(), factors=P(), finished=P(AXIS), waited=P(), networks=P())
+
+    def renew(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
+        """Whether the network is given up, and the memory that the next one begins with."""
+        if not self.mix.patience:
+            return None
+        pool = memory.finished
+        return memory.waited >= self.mix.patience, memory._replace(
+            finished=pool._replace(next=jnp.zeros_like(pool.next), filled=jnp.zeros_like(pool.filled)),
+            waited=jnp.int32(0),
+            networks=memory.networks + 1,
+        )
 
     def item(self) -> Item:
         state = jax.eval_shape(self.game.init, jax.random.key(0))
@@ -238,6 +258,7 @@ class AlphaTensor:
         # The last orbit may take more terms than were left.
         solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
+        before = memory.rank
         factors = jnp.where(
             played.mask[..., None, None], played.steps.action.factors, 0
         )  # [B, R, 3, S]
@@ -254,6 +275,8 @@ class AlphaTensor:
                     jnp.where(better, back, memory.factors[index])
                 ),
             )
+        lower = jnp.any(memory.rank < before)
+        memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1))
         kept = Finished(factors=factors.astype(jnp.int8), rank=rank, dims=states.dims)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
@@ -283,8 +306,11 @@ class AlphaTensor:
         winner = jnp.argmin(ranks, axis=0)
         mine = (jax.lax.axis_index(AXIS) == winner)[:, None, None, None]
         factors = jax.lax.psum(jnp.where(mine, memory.factors, 0), AXIS)
-        memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors)
-        return memory, {"best_rank": memory.rank, "limit": self.limits(memory)}
+        waited = jax.lax.pmin(memory.waited, AXIS)
+        memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors, waited=waited)
+        return memory, {
+            "best_rank": memory.rank, "limit": self.limits(memory), "networks": memory.networks,
+        }  # fmt: skip
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Demonstrations, the best finished games, and played positions, in fixed shares."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay, runs, training
-from alphajax.alphadev import presets, speeds, tasks
-from alphajax.alphadev.agent import AlphaDev, MixConfig, _join, _marks
+from alphajax.alphadev import archive, presets, speeds, tasks
+from alphajax.alphadev.agent import AlphaDev, MixConfig
 from alphajax.alphadev.game import AssemblyGame
 from alphajax.alphadev.isa import Op
 from alphajax.alphadev.network import NetworkConfig
@@ -63,7 +63,7 @@ def test_games_start_empty_or_with_random_legal_moves():
 def test_redundant_instructions_are_deleted():
     useless = [*SORT2[:4], (Op.CMOVLE, 0, 2), *SORT2[4:6], (MOV, 2, 0), *SORT2[6:]]
     wordy = [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
-    shorten = jax.jit(SYSTEM._without_redundant)
+    shorten = jax.jit(lambda program, right: archive.without_redundant(GAME, program, right, False))
     right = jnp.bool_(True)
     assert shorten(numbers(wordy), right).tolist() == numbers(SORT2).tolist()
     assert shorten(numbers(SORT2), right).tolist() == numbers(SORT2).tolist()
@@ -99,7 +99,7 @@ def test_promising_beginnings_are_remembered_behind_the_right_programs():
     memory = jax.jit(EXPLORER._remember)(EXPLORER.init_memory(1), programs, length, merit)
     assert memory.pool.length.tolist() == [8, *[12] * 7]
     np.testing.assert_allclose(memory.pool.merit[1:4], [0.4, 0.3, 0.1])
-    assert not np.isfinite(memory.pool.merit[4:]).any() and int(EXPLORER._filled(memory.pool)) == 4
+    assert not np.isfinite(memory.pool.merit[4:]).any() and int(archive.filled(memory.pool)) == 4
     assert memory.pool.actions[2].tolist() == numbers(renamed).tolist()
     found = jax.jit(lambda key: EXPLORER._from_best(key, memory, 64))(jax.random.key(0))
     # Moves are learned from unfinished programs too, their worth is not known.
@@ -129,22 +129,22 @@ def test_what_a_game_reached_is_kept_without_its_useless_instructions():
     played = games.Trajectories(None, rewards, mask, jnp.arange(1))
     nothing = jnp.full_like(actions, -1)
     value = games.returns(rewards)
-    kept, potential = EXPLORER._beginnings(state, nothing, played, value, actions)
+    kept, potential = archive.most_promising(GAME, state, nothing, played, value, actions)
     assert kept[0].tolist() == numbers(idle[:7]).tolist()  # the last compare earned nothing
     np.testing.assert_allclose(potential, GAME.potential(state), rtol=1e-6)
-    clean = jax.jit(EXPLORER._without_redundant)(kept[0], jnp.bool_(False))
+    clean = jax.jit(lambda program: archive.without_redundant(GAME, program, jnp.bool_(False), True))(kept[0])
     assert clean.tolist() == numbers(SORT2[:6]).tolist()
 
 
 def test_marks_tell_programs_apart():
     actions = np.random.default_rng(0).integers(-1, 30, (3000, 11)).astype(np.int16)
-    assert len(np.unique(np.asarray(_marks(jnp.asarray(actions))))) == 3000
+    assert len(np.unique(np.asarray(archive.marks(jnp.asarray(actions))))) == 3000
 
 
 def test_what_was_played_follows_what_it_started_with():
     prefix = jnp.array([[5, 6, -1, -1], [-1, -1, -1, -1]], jnp.int16)
     played = jnp.array([[7, 8, -1, -1], [1, -1, -1, -1]], jnp.int16)
-    assert _join(prefix, played).tolist() == [[5, 6, 7, 8], [1, -1, -1, -1]]
+    assert archive.join(prefix, played).tolist() == [[5, 6, 7, 8], [1, -1, -1, -1]]
 
 
 def test_positions_of_the_best_programs_teach_their_next_instruction():

@@ -128,7 +128,7 @@ def test_finished_games_are_brought_back_and_remembered(ring):
     memory, items, kept, sums = jax.jit(agent.finish)(
         memory, states, (target, basis), trajectories(np.asarray(played), rewards, mask, origin)
     )
-    assert memory.rank.tolist() == [2, 2, 3]
+    assert memory.rank.tolist() == [2, 2, 3] and int(memory.waited) == 0
     for index in range(2):
         u, v, w = np.moveaxis(np.asarray(memory.factors[index], int), 1, 0)
         tensor = ring.reduce(np.einsum("ri,rj,rk->ijk", u, v, w))
@@ -151,7 +151,7 @@ def test_finished_games_are_brought_back_and_remembered(ring):
         trajectories(np.zeros_like(played), rewards, mask),
     )
     np.testing.assert_array_equal(again.factors, memory.factors)
-    assert again.rank.tolist() == [2, 2, 3]
+    assert again.rank.tolist() == [2, 2, 3] and int(again.waited) == 1
 
 
 def remembering(agent):
@@ -203,11 +203,25 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(winners=-1.0), "winners: received -1.0"),
         (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
         (dict(canonical_share=-0.1), "canonical_share"),
+        (dict(patience=-1), "patience: received -1"),
     ],
 )
 def test_nonsense_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         MixConfig(**arguments)
+
+
+def test_a_network_that_finds_nothing_lower_gives_way_to_one_that_keeps_the_ranks():
+    agent = make(patience=3, pool=4)
+    memory, _ = remembering(agent)
+    memory = memory._replace(rank=jnp.array([2, 3, 3]), factors=memory.factors + 1)
+    for waited in (0, 2):
+        assert not agent.renew(memory._replace(waited=jnp.int32(waited)))[0]
+    due, after = agent.renew(memory._replace(waited=jnp.int32(3)))
+    assert due and int(after.waited) == 0 and int(after.networks) == 2
+    assert after.finished.filled.tolist() == [0] and memory.finished.filled.tolist() == [1]
+    assert after.rank.tolist() == [2, 3, 3] and after.factors.all()
+    assert make().renew(memory._replace(waited=jnp.int32(99))) is None
 
 
 def test_games_with_less_left_take_the_places_of_others():
