@@ -89,8 +89,8 @@ class System(Protocol):
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
     step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
     asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.  A system may have `survivors`, `(params, key, states) -> indices` or None: which games go on in
-    which places after every move (`games.play`).
+    replay.  A system may have `survivors`, `(params, key, states before, after) -> indices` or None:
+    which games go on in which places after every move (`games.play`).
     """
 
     game: games.Game

@@ -81,9 +81,9 @@ class MixConfig:
     shared_basis: bool = True
     """A = B = C where the target's dimensions are equal, as in the paper."""
     winners: float = 0.0
-    """Above 0: games go with the winners (`alphajax.winners`).  After every move those that are likely to end
-    with a lower rank take the places of others, at this temperature, in terms.  0: each game on its own, as
-    in the paper."""
+    """Above 0: games go with the winners (`alphajax.winners`).  After every move those that are now expected to
+    end with a lower rank than before it take the places of others, at this temperature, in terms.  0: each
+    game on its own, as in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
     patience: int = 0
@@ -145,7 +145,7 @@ class AlphaTensor:
         if self.mix.winners and len(self.game.targets) > 1:
             raise ValueError(
                 f"winners: received {self.mix.winners} with {len(self.game.targets)} targets; expected 0, because"
-                " games on the target of lowest rank would take all places"
+                " games on one target would take the places of games on another"
             )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
@@ -243,13 +243,15 @@ class AlphaTensor:
         """Which games take whose places after each move, or None (`alphajax.training.System`)."""
         return self._survivors if self.mix.winners else None
 
-    def _survivors(self, params, key: jax.Array, states: State) -> Int[Array, " B"]:
-        seen = jax.vmap(self.game.observe)(states)
-        over = jax.vmap(self.game.is_terminal)(states)
-        # Games may end at different times, cyclic ones that is; one that failed is no winner.
-        bound = jax.vmap(slice_rank_bound, in_axes=(0, None))(states.residual, self.game.ring.modulus)
-        left = jnp.where(over, -bound.astype(jnp.float32), self.policy.values(params, seen))
-        return winners.survivors(key, left - states.moves.astype(jnp.float32), self.mix.winners)
+    def _survivors(self, params, key: jax.Array, before: State, after: State) -> Int[Array, " B"]:
+        def expected(states: State) -> Float[Array, " B"]:
+            seen = jax.vmap(self.game.observe)(states)
+            over = jax.vmap(self.game.is_terminal)(states)
+            bound = jax.vmap(slice_rank_bound, in_axes=(0, None))(states.residual, self.game.ring.modulus)
+            left = jnp.where(over, -bound.astype(jnp.float32), self.policy.values(params, seen))
+            return left - states.moves.astype(jnp.float32)
+
+        return winners.survivors(key, expected(after) - expected(before), self.mix.winners)
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""

@@ -161,7 +161,8 @@ def _laptop(
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
             demonstration_share=0.75, best_share=0.0, labels=4, order_free=True,
-            winners=0.5 if len(targets) == 1 else 0.0,
+            # The value of cyclic positions is that much less exact.
+            winners=0.0 if len(targets) > 1 else 1.5 if preset.cyclic else 0.25,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
             # Far from the canonical basis what decomposes the target has many entries, over Z also larger
             # ones than a move may have; too near, games end in the naive algorithm.

@@ -233,12 +233,16 @@ def test_games_with_less_left_take_the_places_of_others():
     control = AlphaTensor(
         game=agent.game, mix=agent.mix, uniform=True, training=TrainingConfig(learn=False)
     )
-    same = control.survivors({}, jax.random.key(0), states)
-    assert same.tolist() == [0, 1, 2, 3]
+    survivors = lambda before, after: control.survivors({}, jax.random.key(0), before, after).tolist()  # noqa: E731
+    assert survivors(states, states) == [0, 1, 2, 3]
+    # The bound of game 2 falls by two with one move, by one more than that move takes.
     solved = states._replace(residual=states.residual.at[2].set(0), moves=states.moves.at[2].set(1))
-    assert control.survivors({}, jax.random.key(0), solved).tolist() == [2] * 4
+    assert survivors(states, solved) == [2] * 4
+    # What was won before counts no more; what was overrated is lost again.
+    assert survivors(solved, solved) == [0, 1, 2, 3]
+    assert set(survivors(solved, states)) == {0, 1, 3}
     failed = states._replace(moves=states.moves.at[0].set(2))  # at the limit, with two terms left
-    assert set(control.survivors({}, jax.random.key(0), failed).tolist()) == {1, 2, 3}
+    assert set(survivors(states, failed)) == {1, 2, 3}
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():
