@@ -71,6 +71,10 @@ class Policy(Proposer, Protocol):
         """Fresh parameters."""
         ...
 
+    def values(self, params: Params, observation: Observation) -> Float[Array, " B"]:
+        """The value of each observation, as `propose` says it."""
+        ...
+
     def evaluate(
         self, params: Params, observation: Observation, actions: Action
     ) -> tuple[Float[Array, "B K"], Any]:

@@ -24,9 +24,9 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from alphajax import games, replay
+from alphajax import games, replay, winners
 from alphajax.search import Policy, SearchConfig, SearchResult, search
 
 AXIS = "devices"
@@ -55,6 +55,10 @@ class TrainingConfig:
     """Largest global norm of a gradient; applied before Adam."""
     capacity: int = 100_000
     """Positions in the replay buffer."""
+    winners: float = 0.0
+    """Above 0: games go with the winners (`alphajax.winners`), at this temperature, in units of the return.  After
+    every move those that are now expected to return more than before it take the places of others.  0: each
+    game on its own, as in the papers."""
     learn: bool = True
     """False: the control of an untrained network."""
 
@@ -70,8 +74,10 @@ class TrainingConfig:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number above 0")
-        if not (np.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay: received {self.weight_decay!r}; expected 0 or more")
+        for name in ("weight_decay", "winners"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
 
 
 class Step(NamedTuple):
@@ -89,8 +95,7 @@ class System(Protocol):
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
     step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
     asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.  A system may have `survivors`, `(params, key, states before, after) -> indices` or None:
-    which games go on in which places after every move (`games.play`).
+    replay.
     """
 
     game: games.Game
@@ -354,9 +359,32 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
         seen = jax.vmap(system.game.observe)(states)
         return found.action, Step(seen, found.action, found)
 
-    survivors = getattr(system, "survivors", None)
-    survive = functools.partial(survivors, state.params) if survivors else None
-    states, played = games.play(play_key, system.game, states, act, system.max_steps, survive)
+    def survive(key, rewards, before, after):
+        gained = gains(system, state.params, rewards, before, after)
+        return winners.survivors(key, gained, system.training.winners)
+
+    meet = survive if system.training.winners else None
+    states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
     return memory, replay.write(state.replay, items, mask), sums
+
+
+def gains(
+    system: System, params: Any, rewards: Float[Array, " B"], before: Any, after: Any
+) -> Float[Array, " B"]:
+    """How much more each game is expected to return in the end than before its last move.
+
+    `r + V(after) - V(before)`, where a state at which a game is over is worth 0.
+
+    Args:
+      rewards: paid for the last moves.
+      before, after: states `[B, ...]`.
+    """
+
+    def expected(states):
+        seen = jax.vmap(system.game.observe)(states)
+        over = jax.vmap(system.game.is_terminal)(states)
+        return jnp.where(over, 0.0, system.policy.values(params, seen))
+
+    return rewards + expected(after) - expected(before)

@@ -12,7 +12,7 @@ from alphajax import training
 from alphajax.alphatensor import tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
 from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.search import SearchConfig
 from alphajax.training import TrainingConfig
@@ -71,6 +71,36 @@ def test_nothing_is_played_before_the_warm_up_is_over():
     assert (metrics["play/moves"] > 0).tolist() == [False, True, True, True]
     assert state.iteration == 4 and state.learner_step == 8
     assert all(np.isfinite(x).all() for x in metrics.values())
+
+
+def test_a_move_is_worth_what_it_pays_and_what_it_leaves():
+    """The control values a position by its slice-rank bound: 4 for 1 x 2 by 2 x 2 matrices, where 4 is right."""
+    system = AlphaTensor(
+        game=TensorGame(targets=(tensors.matmul(1, 2, 2),), ring=Ring(2), history=1),
+        training=TrainingConfig(learn=False, winners=0.5), uniform=True,
+    )  # fmt: skip
+    game, limit = system.game, jnp.full(3, 4)
+    before = jax.vmap(lambda limit: game.start(jnp.int32(0), limit))(limit)
+    place = np.argwhere(tensors.matmul(1, 2, 2).array)[0]
+    good = np.zeros((3, game.side), np.int8)
+    good[range(3), place] = 1
+    bad = np.ones((3, game.side), np.int8)
+    after, rewards = jax.vmap(game.step)(before, Move(jnp.array([good, bad, good])))
+    # The last of the three was at its limit.
+    failed, final = jax.vmap(game.step)(
+        before._replace(limit=jnp.array([4, 4, 1], before.limit.dtype)), Move(jnp.array([good, bad, good]))
+    )
+    gains = training.gains(system, {}, rewards, before, after)
+    bounds = -system.policy.values({}, jax.vmap(game.observe)(after))
+    assert bounds[0] == 3 and bounds[1] > 3
+    np.testing.assert_allclose(gains, 3 - bounds)
+    np.testing.assert_allclose(training.gains(system, {}, final, before, failed)[2], 0.0)
+    nothing = training.gains(system, {}, jnp.zeros(3), failed, failed)
+    np.testing.assert_allclose(nothing, 0.0)
+    with pytest.raises(ValueError, match=r"winners: received .* with 2 targets"):
+        dataclasses.replace(SYSTEM, training=dataclasses.replace(SYSTEM.training, winners=0.1))
+    with pytest.raises(ValueError, match="winners: received -1"):
+        TrainingConfig(winners=-1.0)
 
 
 def test_what_is_found_decomposes_its_target_and_tightens_the_limit():

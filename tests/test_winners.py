@@ -43,8 +43,8 @@ def test_a_game_that_takes_a_place_brings_its_past():
         actions = jnp.arange(4, dtype=jnp.int32) + 1
         return actions, states[:, 1]
 
-    def best(key, before, states):  # game 3 everywhere, after the second move
-        assert before.shape == states.shape
+    def best(key, rewards, before, states):  # game 3 everywhere, after the second move
+        assert before.shape == states.shape and rewards.shape == (4,)
         return jnp.where(states[:, 0] == 2, 3, jnp.arange(4))
 
     last, played = games.play(jax.random.key(0), Sum(), states, act, 5, best)

@@ -215,6 +215,7 @@ class AlphaDev:
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
         game, steps = self.game, played.steps
+        context = context[played.origin]
         programs = archive.join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
         value = games.returns(played.rewards)
         potential = jnp.full(programs.shape[0], -jnp.inf)

@@ -241,8 +241,14 @@ class NetworkPolicy:
     def _propose(self, params, observation, k, noise):
         found = self.outputs(params["online"], observation)
         logits = jnp.where(observation.legal, found.policy, LOWEST)
-        value = mean_value(found.correctness, self.config) + mean_value(found.latency, self.config)
-        return *candidates(logits, noise, k), value
+        return *candidates(logits, noise, k), self._value(found)
+
+    def values(self, params, observation: Observation) -> Float[Array, " B"]:
+        """The value of each observation, as the search sees it."""
+        return self._value(self.outputs(params["online"], observation))
+
+    def _value(self, found: Outputs) -> Float[Array, " B"]:
+        return mean_value(found.correctness, self.config) + mean_value(found.latency, self.config)
 
     def evaluate(self, params, observation: Observation, actions: Int[Array, "B K"]):
         """Log-probabilities `[B, K]` of actions, and the two values' logits `([B, bins], [B, bins])`."""
@@ -321,7 +327,11 @@ class UniformPolicy:
         """K legal moves drawn uniformly without replacement."""
         logits = jnp.where(observation.legal, 0.0, LOWEST)
         noise = jax.random.gumbel(key, logits.shape)
-        return *candidates(logits, noise, k), jnp.zeros(logits.shape[0], jnp.float32)
+        return *candidates(logits, noise, k), self.values(params, observation)
+
+    def values(self, params, observation: Observation) -> Float[Array, " B"]:
+        """Nothing is known: 0."""
+        return jnp.zeros(observation.legal.shape[0], jnp.float32)
 
 
 def _weighted_mean(x, weight):

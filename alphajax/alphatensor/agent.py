@@ -16,12 +16,11 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from alphajax import games, replay, winners
+from alphajax import games, replay
 from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
-from alphajax.alphatensor.ranks import slice_rank_bound
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
 
@@ -80,10 +79,6 @@ class MixConfig:
     """Largest off-diagonal density of the random triangular matrices; each game draws its own."""
     shared_basis: bool = True
     """A = B = C where the target's dimensions are equal, as in the paper."""
-    winners: float = 0.0
-    """Above 0: games go with the winners (`alphajax.winners`).  After every move those that are now expected to
-    end with a lower rank than before it take the places of others, at this temperature, in terms.  0: each
-    game on its own, as in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
     patience: int = 0
@@ -105,8 +100,6 @@ class MixConfig:
                 "demonstration_share + best_share: received"
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
-        if not (np.isfinite(self.winners) and self.winners >= 0):
-            raise ValueError(f"winners: received {self.winners}; expected a finite number, 0 or more")
         for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
@@ -142,9 +135,9 @@ class AlphaTensor:
                         " expected mix.shared_basis=True, network.signed_permutations=False and"
                         " mix.flip_checks=0"
                     )
-        if self.mix.winners and len(self.game.targets) > 1:
+        if self.training.winners and len(self.game.targets) > 1:
             raise ValueError(
-                f"winners: received {self.mix.winners} with {len(self.game.targets)} targets; expected 0, because"
+                f"winners: received {self.training.winners} with {len(self.game.targets)} targets; expected 0, because"
                 " games on one target would take the places of games on another"
             )
         if self.uniform and self.training.learn:
@@ -237,21 +230,6 @@ class AlphaTensor:
         density_key, key = jax.random.split(key)
         density = jax.random.uniform(density_key, maxval=mix.basis_density)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared)
-
-    @property
-    def survivors(self):
-        """Which games take whose places after each move, or None (`alphajax.training.System`)."""
-        return self._survivors if self.mix.winners else None
-
-    def _survivors(self, params, key: jax.Array, before: State, after: State) -> Int[Array, " B"]:
-        def expected(states: State) -> Float[Array, " B"]:
-            seen = jax.vmap(self.game.observe)(states)
-            over = jax.vmap(self.game.is_terminal)(states)
-            bound = jax.vmap(slice_rank_bound, in_axes=(0, None))(states.residual, self.game.ring.modulus)
-            left = jnp.where(over, -bound.astype(jnp.float32), self.policy.values(params, seen))
-            return left - states.moves.astype(jnp.float32)
-
-        return winners.survivors(key, expected(after) - expected(before), self.mix.winners)
 
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""

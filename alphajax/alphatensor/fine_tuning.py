@@ -117,12 +117,12 @@ def tailored(
     mix = replace(
         system.mix, canonical_share=float(basis is None), best_share=0.0,
         demonstration_share=demonstration_share,
-        winners=0.0,  # copies of one scheme would be measured again and again
         pool=max(system.mix.pool, system.training.games),
     )  # fmt: skip
     training = replace(
-        system.training, learning_rate=learning_rate, warmup_steps=warm_up, learn=True
-    )
+        system.training, learning_rate=learning_rate, warmup_steps=warm_up, learn=True,
+        winners=0.0,  # copies of one scheme would be measured again and again
+    )  # fmt: skip
     return TailoredAgent(**fields, mix=mix, training=training, moves=moves, basis=basis or 0)
 
 

@@ -157,12 +157,12 @@ def _laptop(
         training=TrainingConfig(
             games=256, learner_steps=200, batch=256, learning_rate=5e-3, clip=1.0,
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=16_384,
+            # The value of cyclic positions is that much less exact.
+            winners=0.0 if len(targets) > 1 else 1.5 if preset.cyclic else 0.25,
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
             demonstration_share=0.75, best_share=0.0, labels=4, order_free=True,
-            # The value of cyclic positions is that much less exact.
-            winners=0.0 if len(targets) > 1 else 1.5 if preset.cyclic else 0.25,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
             # Far from the canonical basis what decomposes the target has many entries, over Z also larger
             # ones than a move may have; too near, games end in the naive algorithm.

@@ -200,7 +200,6 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(demonstration_share=0.8, best_share=0.3), "expected at most 1 together"),
         (dict(labels=0), "labels: received 0"),
         (dict(pool=0), "pool: received 0"),
-        (dict(winners=-1.0), "winners: received -1.0"),
         (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
         (dict(canonical_share=-0.1), "canonical_share"),
         (dict(patience=-1), "patience: received -1"),
@@ -222,27 +221,6 @@ def test_a_network_that_finds_nothing_lower_gives_way_to_one_that_keeps_the_rank
     assert after.finished.filled.tolist() == [0] and memory.finished.filled.tolist() == [1]
     assert after.rank.tolist() == [2, 3, 3] and after.factors.all()
     assert make().renew(memory._replace(waited=jnp.int32(99))) is None
-
-
-def test_games_with_less_left_take_the_places_of_others():
-    agent = make(targets=TARGETS[:1], winners=0.1)
-    states = jax.vmap(lambda limit: agent.game.start(jnp.int32(0), limit))(jnp.full(4, 2))
-    assert make(targets=TARGETS[:1]).survivors is None and agent.survivors is not None
-    with pytest.raises(ValueError, match=r"winners: received .* with 3 targets"):
-        make(winners=0.1)
-    control = AlphaTensor(
-        game=agent.game, mix=agent.mix, uniform=True, training=TrainingConfig(learn=False)
-    )
-    survivors = lambda before, after: control.survivors({}, jax.random.key(0), before, after).tolist()  # noqa: E731
-    assert survivors(states, states) == [0, 1, 2, 3]
-    # The bound of game 2 falls by two with one move, by one more than that move takes.
-    solved = states._replace(residual=states.residual.at[2].set(0), moves=states.moves.at[2].set(1))
-    assert survivors(states, solved) == [2] * 4
-    # What was won before counts no more; what was overrated is lost again.
-    assert survivors(solved, solved) == [0, 1, 2, 3]
-    assert set(survivors(solved, states)) == {0, 1, 3}
-    failed = states._replace(moves=states.moves.at[0].set(2))  # at the limit, with two terms left
-    assert set(survivors(states, failed)) == {1, 2, 3}
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():
