@@ -31,6 +31,8 @@ class Preset:
     """Learner steps before the first game.  A network that is not good yet finds nothing, however much
     it plays: success per game is almost 0 above some policy loss and rises steeply below it."""
     decay_step: int = 12_000
+    games: int = 256
+    """Games played at once, and go with the winners; four of them to three gradient steps, about."""
     cyclic: bool = False
     """Moves are cyclic orbits."""
 
@@ -44,10 +46,14 @@ PRESETS: dict[str, Preset] = {
     "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=400, decay_step=5000),
     "2x2x3": Preset(("2,2,3",), goal=11),
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11),
-    "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000),
-    "2x2x4-z2": Preset(("2,2,4",), "Z2", goal=14, warmup_steps=20_000, decay_step=18_000),
-    "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000),
-    "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15, warmup_steps=20_000, decay_step=18_000),
+    "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=1024),
+    "2x2x4-z2": Preset(
+        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=1024
+    ),
+    "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=1024),
+    "2x3x3-z2": Preset(
+        ("2,3,3",), "Z2", goal=15, warmup_steps=20_000, decay_step=18_000, games=1024
+    ),
     "3x3x3": Preset(("3,3,3",), goal=23, warmup_steps=20_000, decay_step=18_000),
     "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000),
     "strassen-cyclic-z2": Preset(
@@ -155,8 +161,8 @@ def _laptop(
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=256, learner_steps=200, batch=256, learning_rate=5e-3, clip=1.0,
-            warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=16_384,
+            games=preset.games, learner_steps=200 * preset.games // 256, batch=256, learning_rate=5e-3, clip=1.0,
+            warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
             # The value of cyclic positions is that much less exact.
             winners=0.0 if len(targets) > 1 else 1.5 if preset.cyclic else 0.25,
         ),
