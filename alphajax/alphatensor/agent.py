@@ -20,9 +20,13 @@ from alphajax import games, replay
 from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
+from alphajax.alphatensor.moves import Move
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
+
+ARCHIVE_TEMPERATURE = 0.25
+"""In terms: a finished game of one term more is drawn exp(-4) times as often to begin inside."""
 
 
 class Item(NamedTuple):
@@ -34,12 +38,25 @@ class Item(NamedTuple):
     value: Float[Array, ""]
 
 
+class Start(NamedTuple):
+    """With what a game began: its target, its basis, and the moves already taken there."""
+
+    target: Int[Array, "*B"]
+    basis: Basis
+    prefix: Int[Array, "*B R 3 S"]
+    """Null behind their end."""
+    moves: Int[Array, "*B"]
+    """Terms of the prefix."""
+
+
 class Finished(NamedTuple):
     """A game that reached zero, in the basis in which it was played."""
 
     factors: Int[Array, "R 3 S"]
     rank: Int[Array, ""]
     dims: Int[Array, "3"]
+    target: Int[Array, ""]
+    basis: Basis
 
 
 class Memory(NamedTuple):
@@ -81,6 +98,9 @@ class MixConfig:
     """A = B = C where the target's dimensions are equal, as in the paper."""
     pool: int = 1024
     """Best finished games remembered."""
+    archive_share: float = 0.0
+    """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
+    taken already, and what they leave is to be finished in fewer moves than it took.  Beyond the paper."""
     patience: int = 0
     """A network whose games have not lowered a rank in so many iterations gives way to a new one, which begins
     with nothing but the ranks to go below.  0: never, as in the paper."""
@@ -91,7 +111,9 @@ class MixConfig:
     distribution: demonstrations.Distribution = demonstrations.Distribution()
 
     def __post_init__(self):
-        for name in ("demonstration_share", "best_share", "canonical_share", "demonstration_floor"):
+        for name in (
+            "demonstration_share", "best_share", "canonical_share", "demonstration_floor", "archive_share",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: received {value}; expected 0..1")
@@ -160,6 +182,8 @@ class AlphaTensor:
             factors=jax.ShapeDtypeStruct((rank, 3, side), jnp.int8),
             rank=jax.ShapeDtypeStruct((), jnp.int32),
             dims=jax.ShapeDtypeStruct((3,), jnp.int8),
+            target=jax.ShapeDtypeStruct((), jnp.int32),
+            basis=jax.eval_shape(lambda: bases.identity(self.game.side)),
         )
         return Memory(
             rank=jnp.full((count,), rank + 1, jnp.int32),
@@ -198,9 +222,11 @@ class AlphaTensor:
         naive = [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
         return jnp.maximum(jnp.minimum(np.array(naive, np.int32), memory.rank - 1), 1)
 
-    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, tuple]:
-        """Games on targets drawn uniformly, each in a basis of its own (or the canonical one)."""
+    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Start]:
+        """Games on targets drawn uniformly, each in a basis of its own (or the canonical one); some of them inside
+        finished ones."""
         limits = self.limits(memory)
+        nothing = jnp.zeros((self.game.max_moves, 3, self.game.side), jnp.int8)
 
         def one(key):
             target_key, canonical_key, basis_key = jax.random.split(key, 3)
@@ -219,9 +245,45 @@ class AlphaTensor:
                 )
                 tensor = jnp.where(fits, tensor, state.residual).astype(self.game.dtype)
                 state = state._replace(residual=tensor)
-            return state, (target, basis)
+            return state, Start(target, basis, nothing, state.moves)
 
-        return jax.vmap(one)(jax.random.split(key, count))
+        fresh = jax.vmap(one)(jax.random.split(key, count))
+        if not self.mix.archive_share:
+            return fresh
+        share_key, key = jax.random.split(jax.random.fold_in(key, count))
+        inside = jax.random.bernoulli(share_key, self.mix.archive_share, (count,)) & (memory.finished.filled > 0)
+        begun = self._inside(key, memory, count)
+        pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
+        return jax.tree.map(lambda new, old: pick(inside, new, old), begun, fresh)
+
+    def _inside(self, key, memory: Memory, count: int) -> tuple[State, Start]:
+        """Games that begin inside finished ones, those of lower rank more often."""
+        game, limits = self.game, self.limits(memory)
+        pool = memory.finished
+        rank_key, key = jax.random.split(key)
+        there = np.arange(pool.items.rank.shape[0]) < pool.filled
+        likely = jnp.where(there, -pool.items.rank / ARCHIVE_TEMPERATURE, jnp.finfo(jnp.float32).min)
+        chosen = jax.random.categorical(rank_key, likely, shape=(count,))
+
+        def one(key, kept: Finished):
+            order_key, count_key = jax.random.split(key)
+            used = jnp.any(kept.factors, axis=(-2, -1))
+            # In a random order, null ones last.
+            order = jnp.argsort(jnp.where(used, jax.random.uniform(order_key, used.shape), 2.0))
+            taken = jax.random.randint(count_key, (), 0, jnp.maximum(jnp.sum(used), 1))
+            prefix = jnp.where((np.arange(len(used)) < taken)[:, None, None], kept.factors[order], 0)
+            state = game.start(kept.target, limits[kept.target])
+            tensor = bases.change_tensor(state.residual, kept.basis.matrices, game.ring)
+            state = state._replace(residual=tensor.astype(game.dtype))
+
+            def take(state, factors):
+                after, _ = game.step(state, Move(factors))
+                return jax.tree.map(lambda a, b: jnp.where(jnp.any(factors), a, b), after, state), None
+
+            state, _ = jax.lax.scan(take, state, prefix)
+            return state, Start(kept.target, kept.basis, prefix, state.moves)
+
+        return jax.vmap(one)(jax.random.split(key, count), jax.tree.map(lambda x: x[chosen], pool.items))
 
     def _random_basis(self, key, dims) -> Basis:
         mix, game = self.mix, self.game
@@ -231,17 +293,16 @@ class AlphaTensor:
         density = jax.random.uniform(density_key, maxval=mix.basis_density)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared)
 
-    def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
+    def finish(self, memory: Memory, states: State, context: Start, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""
-        target, basis = jax.tree.map(lambda x: x[played.origin], context)
+        target, basis, prefix, begun = jax.tree.map(lambda x: x[played.origin], context)
         # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
         # The last orbit may take more terms than were left.
         solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         before = memory.rank
-        factors = jnp.where(
-            played.mask[..., None, None], played.steps.action.factors, 0
-        )  # [B, R, 3, S]
+        moves = jnp.where(played.mask[..., None, None], played.steps.action.factors, 0)
+        factors = _join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves  # [B, R, 3, S]
         for index in range(len(self.game.targets)):
             ranks = jnp.where(target == index, rank, self.game.max_moves + 1)
             best = jnp.argmin(ranks)
@@ -257,7 +318,7 @@ class AlphaTensor:
             )
         lower = jnp.any(memory.rank < before)
         memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1))
-        kept = Finished(factors=factors.astype(jnp.int8), rank=rank, dims=states.dims)
+        kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
             key = jax.random.key(memory.finished.next[0])
@@ -273,7 +334,7 @@ class AlphaTensor:
         flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
         sums = {
             "solved": jnp.sum(solved, dtype=jnp.int32),
-            "return": jnp.sum(value[:, 0]),
+            "return": jnp.sum(value[:, 0] - begun),
             "root_value_error": jnp.sum(
                 jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
             ),
@@ -346,6 +407,13 @@ class AlphaTensor:
         item = replay.sample(buffer, key, count)
         there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
         return Batch(item.observation, item.actions, item.weights, item.value, there, there)
+
+
+def _join(prefix: Int[Array, "B R 3 S"], moves: Int[Array, "B R 3 S"]) -> Int[Array, "B R 3 S"]:
+    """What was played, behind what each game began with; null moves last."""
+    both = jnp.concatenate([prefix, moves], axis=1)
+    order = jnp.argsort(~jnp.any(both, axis=(-2, -1)), axis=1, stable=True)[:, : prefix.shape[1]]
+    return jnp.take_along_axis(both, order[..., None, None], axis=1)
 
 
 def _widen(part: Batch, labels: int) -> Batch:

@@ -115,7 +115,7 @@ def tailored(
     """
     fields = {name: getattr(system, name) for name in ("game", "network", "search", "uniform")}
     mix = replace(
-        system.mix, canonical_share=float(basis is None), best_share=0.0,
+        system.mix, canonical_share=float(basis is None), best_share=0.0, archive_share=0.0,
         demonstration_share=demonstration_share,
         pool=max(system.mix.pool, system.training.games),
     )  # fmt: skip
@@ -129,10 +129,10 @@ def tailored(
 @functools.lru_cache(maxsize=4)
 def played_basis(system: TailoredAgent) -> Basis:
     """The basis in which all games of the system are played, on the host."""
-    _, (_, basis) = jax.jit(system.start, static_argnums=2)(
+    _, begun = jax.jit(system.start, static_argnums=2)(
         jax.random.key(0), system.init_memory(1), 1
     )
-    return jax.tree.map(lambda x: np.asarray(x[0]), basis)
+    return jax.tree.map(lambda x: np.asarray(x[0]), begun.basis)
 
 
 def settle(

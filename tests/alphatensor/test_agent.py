@@ -1,5 +1,6 @@
 """How games start, what is remembered of them, and what a batch is made of."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, tensors
+from alphajax.alphatensor import bases, orbits, tensors
 from alphajax.alphatensor.agent import AlphaTensor, Finished, MixConfig
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Move, Ring
@@ -43,7 +44,8 @@ def started(ring, count=48):
 
 @pytest.mark.parametrize("ring", [Ring(), Ring(3)], ids=lambda ring: ring.name)
 def test_games_start_on_a_target_in_the_basis_that_is_remembered(ring):
-    agent, _, states, (target, basis) = started(ring)
+    agent, _, states, (target, basis, prefix, moves) = started(ring)
+    assert not prefix.any() and not moves.any()
     assert set(np.asarray(target)) == {0, 1, 2}
     plain = 0
     for b, index in enumerate(np.asarray(target)):
@@ -102,7 +104,8 @@ def games_observation(b, t, side):
 
 @pytest.mark.parametrize("ring", [Ring(), Ring(3)], ids=lambda ring: ring.name)
 def test_finished_games_are_brought_back_and_remembered(ring):
-    agent, memory, states, (target, basis) = started(ring)
+    agent, memory, states, begun = started(ring)
+    target, basis = begun.target, begun.basis
     side, count = agent.game.side, len(target)
     known = np.zeros((3, 2, 3, side), int)  # the naive decompositions
     for index, one in enumerate(TARGETS):
@@ -126,7 +129,7 @@ def test_finished_games_are_brought_back_and_remembered(ring):
     states = states._replace(residual=residual, moves=jnp.full(count, 2, jnp.int16))
     mask = np.ones((count, 2), bool)
     memory, items, kept, sums = jax.jit(agent.finish)(
-        memory, states, (target, basis), trajectories(np.asarray(played), rewards, mask, origin)
+        memory, states, begun, trajectories(np.asarray(played), rewards, mask, origin)
     )
     assert memory.rank.tolist() == [2, 2, 3] and int(memory.waited) == 0
     for index in range(2):
@@ -147,7 +150,7 @@ def test_finished_games_are_brought_back_and_remembered(ring):
         assert item.shape[1:] == shape.shape and item.dtype == shape.dtype
     # A worse game later changes nothing.
     again, *_ = jax.jit(agent.finish)(
-        memory, states._replace(residual=states.residual + 1), (target, basis),
+        memory, states._replace(residual=states.residual + 1), begun,
         trajectories(np.zeros_like(played), rewards, mask),
     )
     np.testing.assert_array_equal(again.factors, memory.factors)
@@ -158,7 +161,9 @@ def remembering(agent):
     """A memory with one finished game of rank 2, and a buffer with one played position."""
     memory = agent.init_memory(1)
     factors = jnp.ones((2, 3, agent.game.side), jnp.int8)
-    finished = Finished(factors[None], jnp.array([2]), jnp.array([[2, 2, 2]], jnp.int8))
+    basis = jax.tree.map(lambda x: x[None], bases.identity(agent.game.side))
+    dims = jnp.array([[2, 2, 2]], jnp.int8)
+    finished = Finished(factors[None], jnp.array([2]), dims, jnp.array([0]), basis)
     memory = memory._replace(
         finished=replay.write(memory.finished, finished, jnp.array([True]))
     )
@@ -202,6 +207,7 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(pool=0), "pool: received 0"),
         (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
         (dict(canonical_share=-0.1), "canonical_share"),
+        (dict(archive_share=1.5), "archive_share: received 1.5"),
         (dict(patience=-1), "patience: received -1"),
     ],
 )
@@ -221,6 +227,67 @@ def test_a_network_that_finds_nothing_lower_gives_way_to_one_that_keeps_the_rank
     assert after.finished.filled.tolist() == [0] and memory.finished.filled.tolist() == [1]
     assert after.rank.tolist() == [2, 3, 3] and after.factors.all()
     assert make().renew(memory._replace(waited=jnp.int32(99))) is None
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+def test_some_games_begin_inside_finished_ones(cyclic):
+    """Those of lower rank; what is left is what their other moves add up to, in the same basis."""
+    ring = Ring(2)
+    agent = make(ring, (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=8, basis_density=0.3)
+    agent = dataclasses.replace(
+        agent, game=dataclasses.replace(agent.game, cyclic=cyclic, history=1),
+        network=dataclasses.replace(NETWORK, signed_permutations=False),
+    )  # fmt: skip
+    game, memory = agent.game, agent.init_memory(1)
+    naive = np.zeros((8, 3, 4), int)
+    places = np.argwhere(game.padded[0])
+    if cyclic:  # two cubes, and two orbits
+        places = [place for place in places.tolist() if place == max(place[i:] + place[:i] for i in range(3))
+                  or len(set(place)) == 1]  # fmt: skip
+    for move, place in enumerate(places):
+        naive[move, range(3), place] = 1
+    start = jax.jit(agent.start, static_argnums=2)
+    _, begun = start(jax.random.key(0), memory, 16)
+    assert not begun.prefix.any()  # there is nothing yet
+    one = jax.tree.map(lambda x: x[3], begun.basis)
+    played = bases.change_factors(jnp.asarray(naive), one.matrices, ring).astype(jnp.int8)
+    worse = played.at[:, :, 0].set(1)  # of so high a rank: not drawn
+    finished = Finished(
+        jnp.stack([worse, played]), jnp.array([13, 8]), jnp.full((2, 3), 4, jnp.int8), jnp.zeros(2, jnp.int32),
+        jax.tree.map(lambda x: jnp.stack([x, x]), one),
+    )  # fmt: skip
+    memory = memory._replace(
+        rank=jnp.array([8]), finished=replay.write(memory.finished, finished, jnp.array([True, True]))
+    )
+    states, begun = start(jax.random.key(1), memory, 64)
+    inside = np.asarray(begun.moves) > 0
+    assert 10 < inside.sum() < 40 and len(set(np.asarray(begun.moves))) > 2
+    rows = {tuple(row.ravel().tolist()) for row in np.asarray(played) if row.any()}
+    for b in np.flatnonzero(inside):
+        prefix = np.asarray(begun.prefix[b])
+        taken = {tuple(row.ravel().tolist()) for row in prefix if row.any()}
+        assert taken < rows and len(taken) == prefix.any((1, 2)).sum()
+        others = np.array([row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken])
+        terms = orbits.expand(others, ring) if cyclic else others
+        total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
+        np.testing.assert_array_equal(states.residual[b], total)
+        assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
+        np.testing.assert_array_equal(begun.basis.matrices[b], one.matrices)
+    # And finished by the other moves, it is remembered whole.
+    b = int(np.flatnonzero(inside)[0])
+    left = [row for row in np.asarray(played) if row.any() and not any((row == x).all() for x in begun.prefix[b])]
+    moves = np.zeros((1, 8, 3, 4), np.int8)
+    moves[0, : len(left)] = left
+    mask = np.arange(8)[None] < len(left)
+    state, start_ = jax.tree.map(lambda x: x[b : b + 1], (states, begun))
+    state = state._replace(residual=state.residual * 0, moves=state.moves * 0 + 7, limit=state.limit)
+    rewards = -mask.astype(np.float32)
+    memory, *_, sums = agent.finish(memory, state, start_, trajectories(moves, rewards, mask))
+    assert sums["return"] == -int(begun.moves[b]) - len(left)
+    found = np.asarray(memory.factors[0])
+    terms = orbits.expand(found, ring) if cyclic else found
+    total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
+    np.testing.assert_array_equal(total, game.padded[0])
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():

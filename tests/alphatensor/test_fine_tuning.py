@@ -9,7 +9,7 @@ import pytest
 
 from alphajax import games, training
 from alphajax.alphatensor import bases, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig, Start
 from alphajax.alphatensor.fine_tuning import played_basis, settle, tailored
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.moves import Move, Ring
@@ -34,9 +34,9 @@ PLAIN = tailored(SYSTEM, 2, basis=None)
 def test_the_agent_plays_what_is_measured():
     assert TUNED.mix.canonical_share == 0 and PLAIN.mix.canonical_share == 1 and TUNED.mix.pool == 8
     matrices = played_basis(TUNED).matrices
-    states, (_, basis) = TUNED.start(jax.random.key(7), TUNED.init_memory(1), 3)
+    states, begun = TUNED.start(jax.random.key(7), TUNED.init_memory(1), 3)
     for b in range(3):  # the same for all, whatever the key
-        np.testing.assert_array_equal(basis.matrices[b], matrices)
+        np.testing.assert_array_equal(begun.basis.matrices[b], matrices)
         np.testing.assert_array_equal(states.residual[b], states.residual[0])
     np.testing.assert_array_equal(played_basis(PLAIN).matrices, bases.identity(2).matrices)
     assert TUNED.limits(TUNED.init_memory(1)).tolist() == [2]
@@ -85,7 +85,8 @@ def test_rewards_reach_the_positions_of_their_games_once():
         residual = jnp.asarray(np.where(solved[shard], 0, 1)[:, None, None, None] * np.ones((2, 2, 2)), jnp.int8)
         states = State(residual, jnp.zeros((4, 0, 3, 2), jnp.int8), jnp.full((4, 3), 2, jnp.int8), two, two)
         basis = jax.tree.map(lambda x: jnp.stack([x] * 4), bases.identity(2))
-        context = jnp.zeros(4, jnp.int32), basis
+        zeros = jnp.zeros(4, jnp.int32)
+        context = Start(zeros, basis, jnp.zeros((4, 2, 3, 2), jnp.int8), zeros)
         rewards = np.full((4, 2), -1, np.float32)
         played = trajectories(schemes[np.array([0, 0, 1, 0])], rewards, mask)
         memory, items, kept, _ = finish(memory, states, context, played)
