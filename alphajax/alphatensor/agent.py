@@ -3,8 +3,8 @@
 Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
 
 No decomposition of the target is ever given.  The move limit of a target starts at its naive rank and
-becomes one less than the best rank found so far: a game that could still end well with more moves
-would teach the search to be content with them.
+becomes one less than the best rank found so far, at once or step by step (`MixConfig.mastery`): a game that
+could still end well with more moves would teach the search to be content with them.
 """
 
 from dataclasses import dataclass
@@ -68,8 +68,12 @@ class Memory(NamedTuple):
     rank: Int[Array, " targets"]
     factors: Int[Array, "targets R 3 S"]
     finished: replay.Replay
+    limit: Int[Array, " targets"]
+    """Moves allowed."""
+    tally: Int[Array, "targets 2"]
+    """Games of an iteration, and how many of them were finished within the limit; 0 until it is played."""
     waited: Int[Array, ""]
-    """Iterations of games since the present network lowered a rank, or began."""
+    """Iterations of games since the present network lowered a rank or a limit, or began."""
     networks: Int[Array, ""]
     """The present network's number, from 1."""
 
@@ -101,9 +105,13 @@ class MixConfig:
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
     taken already, and what they leave is to be finished in fewer moves than it took.  Beyond the paper."""
+    mastery: float = 0.0
+    """Above 0: a target's limit falls by one move whenever this share of an iteration's games have kept it, so
+    that what one game found by luck is learned by many before they are asked for more.  0: it is one less than
+    the best rank found so far.  Beyond the paper."""
     patience: int = 0
-    """A network whose games have not lowered a rank in so many iterations gives way to a new one, which begins
-    with nothing but the ranks to go below.  0: never, as in the paper."""
+    """A network whose games have not lowered a rank or a limit in so many iterations gives way to a new one, which
+    begins with nothing but the ranks to go below.  0: never, as in the paper."""
     flip_checks: int = 0
     """More than 0: a finished game is remembered as a walk of so many times 64 flips makes it shorter.
     It is then not AlphaTensor alone, and the run's result says so.  What counts as found is still
@@ -113,6 +121,7 @@ class MixConfig:
     def __post_init__(self):
         for name in (
             "demonstration_share", "best_share", "canonical_share", "demonstration_floor", "archive_share",
+            "mastery",
         ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -189,12 +198,19 @@ class AlphaTensor:
             rank=jnp.full((count,), rank + 1, jnp.int32),
             factors=jnp.zeros((count, rank, 3, side), jnp.int32),
             finished=replay.empty(finished, self.mix.pool, devices),
+            limit=jnp.array(self._naive, jnp.int32),
+            tally=jnp.zeros((count, 2), jnp.int32),
             waited=jnp.int32(0),
             networks=jnp.int32(1),
         )
 
+    @property
+    def _naive(self) -> list[int]:
+        return [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
+
     def memory_spec(self):
-        return Memory(rank=P(), factors=P(), finished=P(AXIS), waited=P(), networks=P())
+        whole = P()
+        return Memory(whole, whole, P(AXIS), whole, whole, whole, whole)
 
     def renew(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
         """Whether the network is given up, and the memory that the next one begins with."""
@@ -203,6 +219,7 @@ class AlphaTensor:
         pool = memory.finished
         return memory.waited >= self.mix.patience, memory._replace(
             finished=pool._replace(next=jnp.zeros_like(pool.next), filled=jnp.zeros_like(pool.filled)),
+            limit=jnp.array(self._naive, jnp.int32),
             waited=jnp.int32(0),
             networks=memory.networks + 1,
         )
@@ -218,9 +235,9 @@ class AlphaTensor:
         )
 
     def limits(self, memory: Memory) -> Int[Array, " targets"]:
-        """Moves allowed on each target: naive rank, or one less than the best so far."""
-        naive = [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
-        return jnp.maximum(jnp.minimum(np.array(naive, np.int32), memory.rank - 1), 1)
+        """Moves allowed on each target: naive rank, or fewer, down to one less than the best so far."""
+        naive = np.array(self._naive, np.int32)
+        return jnp.maximum(memory.limit if self.mix.mastery else jnp.minimum(naive, memory.rank - 1), 1)
 
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Start]:
         """Games on targets drawn uniformly, each in a basis of its own (or the canonical one); some of them inside
@@ -317,7 +334,9 @@ class AlphaTensor:
                 ),
             )
         lower = jnp.any(memory.rank < before)
-        memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1))
+        counts = jnp.stack([jnp.ones_like(solved), solved], axis=1).astype(jnp.int32)
+        tally = jnp.zeros_like(memory.tally).at[target].add(counts)
+        memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
         kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
@@ -349,9 +368,20 @@ class AlphaTensor:
         factors = jax.lax.psum(jnp.where(mine, memory.factors, 0), AXIS)
         waited = jax.lax.pmin(memory.waited, AXIS)
         memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors, waited=waited)
+        memory = self._lower_limits(memory._replace(tally=jax.lax.psum(memory.tally, AXIS)))
         return memory, {
             "best_rank": memory.rank, "limit": self.limits(memory), "networks": memory.networks,
         }  # fmt: skip
+
+    def _lower_limits(self, memory: Memory) -> Memory:
+        """Where enough of an iteration's games kept the limit, it falls by one."""
+        played, kept = memory.tally[:, 0], memory.tally[:, 1]
+        enough = (played > 0) & (kept >= self.mix.mastery * played) & (self.mix.mastery > 0)
+        return memory._replace(
+            limit=memory.limit - enough,
+            tally=jnp.zeros_like(memory.tally),
+            waited=jnp.where(jnp.any(enough), 0, memory.waited),
+        )
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Demonstrations, the best finished games, and played positions, in fixed shares."""

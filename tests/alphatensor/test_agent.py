@@ -80,6 +80,27 @@ def test_the_limit_is_one_less_than_the_best_and_never_more_than_naive():
     assert limits(1, 1) == [1, 1]
 
 
+def test_limits_fall_step_by_step_as_games_keep_them():
+    targets = (tensors.matmul(1, 1, 2), tensors.matmul(1, 2, 2))
+    agent = make(targets=targets, mastery=0.5, patience=3)
+    memory = agent.init_memory(1)
+    memory = memory._replace(rank=jnp.array([2, 3]), waited=jnp.int32(2))
+    assert agent.limits(memory).tolist() == [2, 4]  # whatever one game has found
+    memory = agent._lower_limits(memory._replace(tally=jnp.array([[8, 3], [8, 3]])))
+    assert agent.limits(memory).tolist() == [2, 4] and int(memory.waited) == 2
+    memory = agent._lower_limits(memory._replace(tally=jnp.array([[0, 0], [8, 4]])))
+    assert agent.limits(memory).tolist() == [2, 3] and int(memory.waited) == 0
+    assert not memory.tally.any()
+    due, after = agent.renew(memory._replace(waited=jnp.int32(3)))
+    assert due and agent.limits(after).tolist() == [2, 4]
+    memory = memory._replace(limit=jnp.array([1, 3]))
+    memory = agent._lower_limits(memory._replace(tally=jnp.array([[8, 8], [0, 0]])))
+    assert agent.limits(memory).tolist() == [1, 3]
+    at_once = make(targets=targets)
+    memory = at_once._lower_limits(memory._replace(tally=jnp.array([[8, 8], [8, 8]])))
+    assert at_once.limits(memory).tolist() == [1, 2]
+
+
 def trajectories(factors, rewards, mask, origin=None, k=3):
     """What `games.play` would return for these moves."""
     b, t, _, side = factors.shape
@@ -208,6 +229,7 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(demonstration_decay=-1), "demonstration_decay: received -1"),
         (dict(canonical_share=-0.1), "canonical_share"),
         (dict(archive_share=1.5), "archive_share: received 1.5"),
+        (dict(mastery=-0.1), "mastery: received -0.1"),
         (dict(patience=-1), "patience: received -1"),
     ],
 )
