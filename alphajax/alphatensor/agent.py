@@ -25,8 +25,8 @@ from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, Un
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
 
-ARCHIVE_TEMPERATURE = 0.25
-"""In terms: a finished game of one term more is drawn exp(-4) times as often to begin inside."""
+BEST_TEMPERATURE = 0.25
+"""In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""
 
 
 class Item(NamedTuple):
@@ -276,11 +276,8 @@ class AlphaTensor:
     def _inside(self, key, memory: Memory, count: int) -> tuple[State, Start]:
         """Games that begin inside finished ones, those of lower rank more often."""
         game, limits = self.game, self.limits(memory)
-        pool = memory.finished
         rank_key, key = jax.random.split(key)
-        there = np.arange(pool.items.rank.shape[0]) < pool.filled
-        likely = jnp.where(there, -pool.items.rank / ARCHIVE_TEMPERATURE, jnp.finfo(jnp.float32).min)
-        chosen = jax.random.categorical(rank_key, likely, shape=(count,))
+        best = _draw_best(rank_key, memory.finished, count)
 
         def one(key, kept: Finished):
             order_key, count_key = jax.random.split(key)
@@ -300,7 +297,7 @@ class AlphaTensor:
             state, _ = jax.lax.scan(take, state, prefix)
             return state, Start(kept.target, kept.basis, prefix, state.moves)
 
-        return jax.vmap(one)(jax.random.split(key, count), jax.tree.map(lambda x: x[chosen], pool.items))
+        return jax.vmap(one)(jax.random.split(key, count), best)
 
     def _random_basis(self, key, dims) -> Basis:
         mix, game = self.mix, self.game
@@ -420,7 +417,7 @@ class AlphaTensor:
     def _finished(self, key, memory, count) -> Batch:
         game, mix = self.game, self.mix
         sample_key, key = jax.random.split(key)
-        kept = replay.sample(memory.finished, sample_key, count)
+        kept = _draw_best(sample_key, memory.finished, count)
         limit = jnp.max(self.limits(memory))
 
         def one(key, kept):
@@ -437,6 +434,14 @@ class AlphaTensor:
         item = replay.sample(buffer, key, count)
         there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
         return Batch(item.observation, item.actions, item.weights, item.value, there, there)
+
+
+def _draw_best(key: jax.Array, pool: replay.Replay, count: int) -> Finished:
+    """`count` finished games, with replacement, those of lower rank more often."""
+    there = np.arange(pool.items.rank.shape[0]) < pool.filled
+    likely = jnp.where(there, -pool.items.rank / BEST_TEMPERATURE, jnp.finfo(jnp.float32).min)
+    chosen = jax.random.categorical(key, likely, shape=(count,))
+    return jax.tree.map(lambda x: x[chosen], pool.items)
 
 
 def _join(prefix: Int[Array, "B R 3 S"], moves: Int[Array, "B R 3 S"]) -> Int[Array, "B R 3 S"]:
