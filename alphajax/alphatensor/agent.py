@@ -277,7 +277,7 @@ class AlphaTensor:
         """Games that begin inside finished ones, those of lower rank more often."""
         game, limits = self.game, self.limits(memory)
         rank_key, key = jax.random.split(key)
-        best = _draw_best(rank_key, memory.finished, count)
+        best = _draw_best(rank_key, memory, count)
 
         def one(key, kept: Finished):
             order_key, count_key = jax.random.split(key)
@@ -417,7 +417,7 @@ class AlphaTensor:
     def _finished(self, key, memory, count) -> Batch:
         game, mix = self.game, self.mix
         sample_key, key = jax.random.split(key)
-        kept = _draw_best(sample_key, memory.finished, count)
+        kept = _draw_best(sample_key, memory, count)
         limit = jnp.max(self.limits(memory))
 
         def one(key, kept):
@@ -436,10 +436,12 @@ class AlphaTensor:
         return Batch(item.observation, item.actions, item.weights, item.value, there, there)
 
 
-def _draw_best(key: jax.Array, pool: replay.Replay, count: int) -> Finished:
-    """`count` finished games, with replacement, those of lower rank more often."""
+def _draw_best(key: jax.Array, memory: Memory, count: int) -> Finished:
+    """`count` finished games, with replacement, those nearer to the best rank of their target more often."""
+    pool = memory.finished
     there = np.arange(pool.items.rank.shape[0]) < pool.filled
-    likely = jnp.where(there, -pool.items.rank / BEST_TEMPERATURE, jnp.finfo(jnp.float32).min)
+    excess = pool.items.rank - memory.rank[pool.items.target]
+    likely = jnp.where(there, -excess / BEST_TEMPERATURE, jnp.finfo(jnp.float32).min)
     chosen = jax.random.categorical(key, likely, shape=(count,))
     return jax.tree.map(lambda x: x[chosen], pool.items)
 

@@ -32,7 +32,7 @@ class Preset:
     it plays: success per game is almost 0 above some policy loss and rises steeply below it."""
     decay_step: int = 12_000
     games: int = 256
-    """Games played at once, and go with the winners; four of them to three gradient steps, about."""
+    """Played at once, going with the winners.  Longer games need more of them: each move its lucky ones."""
     cyclic: bool = False
     """Moves are cyclic orbits."""
 
@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
         ("2,2,2",), "Z2", goal=7, warmup_steps=1000, decay_step=5000, cyclic=True
     ),
     "3x3x3-cyclic-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=12_000, decay_step=11_000, cyclic=True
+        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, games=512, cyclic=True
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -164,11 +164,11 @@ def _laptop(
             games=preset.games, learner_steps=200 * preset.games // 256, batch=256, learning_rate=5e-3, clip=1.0,
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
             # The value of cyclic positions is that much less exact.
-            winners=0.0 if len(targets) > 1 else 1.5 if preset.cyclic else 0.25,
+            winners=0.0 if len(targets) > 1 else 0.7 if preset.cyclic else 0.25,
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
-            demonstration_share=0.75, best_share=0.0, labels=4, order_free=True,
+            demonstration_share=0.7, best_share=0.15, archive_share=0.25, labels=4, order_free=True,
             canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
             mastery=0.5, patience=4 if len(targets) == 1 else 0,
