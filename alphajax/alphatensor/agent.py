@@ -284,7 +284,8 @@ class AlphaTensor:
             used = jnp.any(kept.factors, axis=(-2, -1))
             # In a random order, null ones last.
             order = jnp.argsort(jnp.where(used, jax.random.uniform(order_key, used.shape), 2.0))
-            taken = jax.random.randint(count_key, (), 0, jnp.maximum(jnp.sum(used), 1))
+            # A last move alone cannot be done better.
+            taken = jax.random.randint(count_key, (), 0, jnp.maximum(jnp.sum(used) - 1, 1))
             prefix = jnp.where((np.arange(len(used)) < taken)[:, None, None], kept.factors[order], 0)
             state = game.start(kept.target, limits[kept.target])
             tensor = bases.change_tensor(state.residual, kept.basis.matrices, game.ring)
