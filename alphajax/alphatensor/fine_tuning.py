@@ -118,6 +118,7 @@ def tailored(
         system.mix, canonical_share=float(basis is None), best_share=0.0, archive_share=0.0,
         demonstration_share=demonstration_share,
         pool=max(system.mix.pool, system.training.games),
+        mastery=0.0, patience=0,  # ranks stay as they are; the trained network is what is tuned
     )  # fmt: skip
     training = replace(
         system.training, learning_rate=learning_rate, warmup_steps=warm_up, learn=True,

@@ -33,6 +33,14 @@ PLAIN = tailored(SYSTEM, 2, basis=None)
 
 def test_the_agent_plays_what_is_measured():
     assert TUNED.mix.canonical_share == 0 and PLAIN.mix.canonical_share == 1 and TUNED.mix.pool == 8
+    # A trained network is never given up for a new one, and no game takes another's place.
+    eager = replace(
+        SYSTEM, mix=replace(SYSTEM.mix, patience=1, mastery=0.5, archive_share=0.5),
+        training=replace(SYSTEM.training, winners=0.1),
+    )  # fmt: skip
+    tuned = tailored(eager, 2)
+    assert tuned.renew(tuned.init_memory(1)) is None and tuned.training.winners == 0
+    assert (tuned.mix.mastery, tuned.mix.archive_share) == (0, 0)
     matrices = played_basis(TUNED).matrices
     states, begun = TUNED.start(jax.random.key(7), TUNED.init_memory(1), 3)
     for b in range(3):  # the same for all, whatever the key
