@@ -17,10 +17,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver
+from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver, orbits
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
-from alphajax.alphatensor.moves import Move
+from alphajax.alphatensor.moves import Move, one_term
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
@@ -335,6 +335,9 @@ class AlphaTensor:
         counts = jnp.stack([jnp.ones_like(solved), solved], axis=1).astype(jnp.int32)
         tally = jnp.zeros_like(memory.tally).at[target].add(counts)
         memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
+        finished = solved
+        if self.mix.archive_share:
+            factors, rank, finished = jax.vmap(self._completed)(factors, rank, states)
         kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
@@ -343,7 +346,7 @@ class AlphaTensor:
                 key, kept.factors, ring=self.game.ring.name, checks=self.mix.flip_checks
             )
             kept = kept._replace(factors=shorter, rank=rank)
-        memory = memory._replace(finished=replay.write(memory.finished, kept, solved))
+        memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(
             steps.observation, steps.search.actions.factors, steps.search.weights, value
@@ -357,6 +360,21 @@ class AlphaTensor:
             ),
         }
         return memory, flat, played.mask.reshape(-1), sums
+
+    def _completed(self, factors, rank, state: State):
+        """A game's moves, their number and whether it is finished, if a last term beyond the limit finishes it.
+
+        It is no better than what is known, but may be different: games that begin inside it have somewhere
+        else to go."""
+        term, there = one_term(state.residual, self.game.ring)
+        if self.game.cyclic:
+            there &= orbits.is_cube(term, self.game.ring)
+        used = jnp.any(factors, axis=(-2, -1))
+        there &= ~used[-1]
+        place = jnp.where(there, jnp.sum(used), len(factors))
+        factors = factors.at[place].set(term.astype(factors.dtype), mode="drop")
+        finished = there | (rank <= self.game.max_moves)
+        return factors, jnp.where(there, state.moves + 1, rank), finished
 
     def agree(self, memory: Memory):
         """Every device takes the best decomposition that any of them has."""

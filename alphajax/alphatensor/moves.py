@@ -93,6 +93,30 @@ def canonical(factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B 3 S"]
     return ring.reduce(x * scales[..., None]).astype(factors.dtype)
 
 
+def one_term(
+    tensor: Int[Array, "S S S"], ring: Ring
+) -> tuple[Int[Array, "3 S"], Bool[Array, ""]]:
+    """The canonical move that equals a tensor, int8, and whether there is one; where not, a null move.
+
+    The three lines through an entry t of u (x) v (x) w that is not zero are multiples of u, v and w, and their
+    product is t^2 times the tensor.  Over Z a move is found where an entry is 1 or -1, as it is of every term
+    whose factors have such entries.
+    """
+    x = tensor.astype(jnp.int32)
+    unit = (x != 0) if ring.modulus else jnp.abs(x) == 1
+    i, j, k = jnp.unravel_index(jnp.argmax(unit), x.shape)
+    t = x[i, j, k]
+    if ring.modulus:
+        t = jnp.asarray(np.array([0] + [pow(a, -1, ring.modulus) for a in range(1, ring.modulus)], np.int32))[t]
+    lines = jnp.stack([x[:, j, k], ring.reduce(x[i, :, k] * t), ring.reduce(x[i, j, :] * t)])
+    u, v, w = lines
+    product = ring.reduce(ring.reduce(u[:, None, None] * v[None, :, None]) * w[None, None, :])
+    there = jnp.all(product == x) & jnp.any(unit)
+    if not ring.modulus:
+        there &= jnp.all(jnp.abs(lines) <= ring.bound)
+    return canonical(jnp.where(there, lines, 0).astype(jnp.int8), ring), there
+
+
 @dataclass(frozen=True)
 class Alphabet:
     """How moves of side S over a ring are spelled: `count` tokens, each one of `size` values."""

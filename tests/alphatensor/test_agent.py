@@ -312,6 +312,34 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     np.testing.assert_array_equal(total, game.padded[0])
 
 
+def test_a_game_that_was_one_term_short_is_remembered_with_it():
+    """Not as a record, nor as one that kept its limit."""
+    agent = make(Ring(), (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=8, mastery=0.5, basis_density=0.3)
+    memory = agent.init_memory(1)
+    memory = memory._replace(rank=jnp.array([8]), limit=jnp.array([7]))
+    states, begun = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), memory, 3)
+    naive = np.zeros((8, 3, 4), int)
+    for move, place in enumerate(np.argwhere(agent.game.padded[0])):
+        naive[move, range(3), place] = 1
+    played = jax.vmap(bases.change_factors, (None, 0, None))(jnp.asarray(naive), begun.basis.matrices, Ring())
+    played = np.asarray(played)
+    left = np.einsum("ri,rj,rk->rijk", *played[0, 6:].transpose(1, 0, 2))
+    # One term short, two terms short, and finished.
+    residual = np.zeros((3, 4, 4, 4), np.int8)
+    residual[0], residual[1] = left[1], left.sum(0)
+    mask = np.arange(8)[None] < np.array([[7], [6], [7]])
+    states = states._replace(residual=jnp.asarray(residual), moves=jnp.array([7, 6, 7], jnp.int16))
+    moves = np.where(mask[..., None, None], played, 0).astype(np.int8)
+    rewards = -mask.astype(np.float32)
+    memory, *_ = jax.jit(agent.finish)(memory, states, begun, trajectories(moves, rewards, mask))
+    assert memory.tally.tolist() == [[3, 1]] and memory.rank.tolist() == [7]
+    assert int(memory.finished.filled[0]) == 2
+    assert memory.finished.items.rank[:2].tolist() == [8, 7]
+    term = np.asarray(memory.finished.items.factors[0, 7], int)
+    np.testing.assert_array_equal(np.einsum("i,j,k->ijk", *term), left[1])
+    np.testing.assert_array_equal(memory.finished.items.factors[0, :7], moves[0, :7])
+
+
 def test_finished_games_are_remembered_shorter_when_flips_may_help():
     """The record is what was played; only the demonstration is shorter."""
     from alphajax.alphatensor import schemes

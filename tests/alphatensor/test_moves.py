@@ -2,11 +2,12 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.moves import Alphabet, Ring, canonical, distinct, parse_ring
+from alphajax.alphatensor.moves import Alphabet, Ring, canonical, distinct, one_term, parse_ring
 
 RINGS = [Ring(0, 1), Ring(0, 2), Ring(2), Ring(3), Ring(17)]
 ring_id = "{0.name} {0.bound}".format
@@ -42,6 +43,29 @@ def test_canonical_keeps_the_term_and_is_idempotent(ring):
         lead = factor[np.flatnonzero(factor)[:1]]
         assert lead.size == 0 or (lead == 1 if ring.modulus else lead > 0)
     assert set(np.unique(found)) <= set(entries(ring))
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=ring_id)
+def test_a_tensor_that_is_one_term_is_found(ring):
+    """And only such a one: of sums of two, those that are again one term, by the ranks of their unfoldings."""
+    moves = random_moves(ring)
+    moves = moves[moves.any(-1).all(-1)]
+    find = jax.jit(jax.vmap(lambda x: one_term(x, ring)))
+    tensors = np.asarray(terms(moves, ring)).reshape(-1, 4, 4, 4)
+    found, there = find(jnp.asarray(tensors))
+    known = np.ones(len(moves), bool) if ring.modulus else (np.abs(tensors) == 1).any((1, 2, 3))
+    np.testing.assert_array_equal(there, known)
+    np.testing.assert_array_equal(np.asarray(found)[known], np.asarray(canonical(jnp.asarray(moves), ring))[known])
+    assert not np.asarray(found)[~known].any()
+    sums = ring.reduce(tensors + np.roll(tensors, 1, axis=0))
+    found, there = find(jnp.asarray(sums))
+    there = np.asarray(there)
+    np.testing.assert_array_equal(terms(found, ring).reshape(sums.shape)[there], sums[there])
+    assert (~there).sum() > len(moves) // 2 and not np.asarray(find(sums[:1] * 0)[1]).any()
+    if not ring.modulus:
+        for tensor in sums[~there & (np.abs(sums).max((1, 2, 3)) == 1)]:
+            ranks = [np.linalg.matrix_rank(np.moveaxis(tensor, m, 0).reshape(len(tensor), -1)) for m in range(3)]
+            assert max(ranks) > 1
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
