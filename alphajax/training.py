@@ -126,6 +126,10 @@ class System(Protocol):
         """First states `[count, ...]`, and a context that `finish` gets back."""
         ...
 
+    def groups(self, count: int) -> tuple[int, ...]:
+        """Of the games of `start`, how many in turn take places of each other only (`alphajax.winners`)."""
+        ...
+
     def finish(
         self, memory: Any, states: Any, context: Any, played: games.Trajectories
     ) -> tuple[Any, Any, Array, Metrics]:
@@ -361,7 +365,7 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
 
     def survive(key, rewards, before, after):
         gained = gains(system, state.params, rewards, before, after)
-        return winners.survivors(key, gained, system.training.winners)
+        return winners.survivors(key, gained, system.training.winners, system.groups(count))
 
     meet = survive if system.training.winners else None
     states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)

@@ -10,22 +10,37 @@ proportion to `exp(G / temperature)` times their own chance of it; and a positio
 what it won, as soon as the value finds out.  Not in DeepMind's papers, whose games never meet.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-def survivors(key: jax.Array, gains: Float[Array, " B"], temperature: float) -> Int[Array, " B"]:
+def survivors(
+    key: jax.Array, gains: Float[Array, " B"], temperature: float, groups: tuple[int, ...]
+) -> Int[Array, " B"]:
     """Which game goes on in the place of each.
 
     Places are drawn in proportion to `exp(gain / temperature)` by systematic resampling: a game with the share
-    p of the B places gets floor(p B) or ceil(p B) of them.
+    p of its group's N places gets floor(p N) or ceil(p N) of them.
 
     Args:
       key: consumed.
       gains: how much larger each game's expected final return is than it was before its last move.
       temperature: above 0, in units of the gains.
+      groups: their sizes, which add up to B; games of one group follow each other, and take places of their
+        own group only.
     """
+    first = np.cumsum([0, *groups])
+    return jnp.concatenate([
+        start + _drawn(jax.random.fold_in(key, start), gains[start:stop], temperature)
+        for start, stop in itertools.pairwise(first)
+    ])  # fmt: skip
+
+
+def _drawn(key, gains: Float[Array, " N"], temperature: float) -> Int[Array, " N"]:
     count = gains.shape[0]
     marks = (jnp.arange(count) + jax.random.uniform(key)) / count
     share = jnp.cumsum(jax.nn.softmax(gains / temperature))

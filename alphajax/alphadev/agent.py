@@ -212,6 +212,10 @@ class AlphaDev:
 
         return jax.lax.fori_loop(0, mix.random_moves + 1, append, (states, prefix))
 
+    def groups(self, count: int) -> tuple[int, ...]:
+        """All games are rivals."""
+        return (count,)
+
     def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
         """Right programs into the memory, all positions into the replay with their returns."""
         game, steps = self.game, played.steps

@@ -265,13 +265,24 @@ class AlphaTensor:
             return state, Start(target, basis, nothing, state.moves)
 
         fresh = jax.vmap(one)(jax.random.split(key, count))
-        if not self.mix.archive_share:
+        inside = round(count * self.mix.archive_share)
+        if not inside:
             return fresh
-        share_key, key = jax.random.split(jax.random.fold_in(key, count))
-        inside = jax.random.bernoulli(share_key, self.mix.archive_share, (count,)) & (memory.finished.filled > 0)
-        begun = self._inside(key, memory, count)
-        pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
-        return jax.tree.map(lambda new, old: pick(inside, new, old), begun, fresh)
+        begun = self._inside(jax.random.fold_in(key, count), memory, inside)
+        there = jnp.any(memory.finished.filled > 0)
+
+        def first(new, old):
+            return jnp.concatenate([jnp.where(there, new, old[:inside]), old[inside:]])
+
+        return jax.tree.map(first, begun, fresh)
+
+    def groups(self, count: int) -> tuple[int, ...]:
+        """Games that begin inside finished ones, then the others.
+
+        The value of what is almost finished is known, of a beginning it is a guess that most games fall short
+        of: were they rivals, no game would go on that began anew."""
+        inside = round(count * self.mix.archive_share)
+        return tuple(size for size in (inside, count - inside) if size)
 
     def _inside(self, key, memory: Memory, count: int) -> tuple[State, Start]:
         """Games that begin inside finished ones, those of lower rank more often."""
@@ -370,7 +381,7 @@ class AlphaTensor:
         if self.game.cyclic:
             there &= orbits.is_cube(term, self.game.ring)
         used = jnp.any(factors, axis=(-2, -1))
-        there &= ~used[-1]
+        there &= ~used[-1] & (state.moves == state.limit)  # by orbits, it may be past the limit
         place = jnp.where(there, jnp.sum(used), len(factors))
         factors = factors.at[place].set(term.astype(factors.dtype), mode="drop")
         finished = there | (rank <= self.game.max_moves)

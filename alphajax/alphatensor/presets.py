@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
     "strassen": Preset(("2,2,2",), goal=7, warmup_steps=2000, decay_step=1800),
     "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=400, decay_step=5000),
     "2x2x3": Preset(("2,2,3",), goal=11),
-    "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11),
+    "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11, warmup_steps=2000, decay_step=1800),
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
         ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512
@@ -168,13 +168,14 @@ def _laptop(
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
-            demonstration_share=0.7, best_share=0.15, archive_share=0.25, labels=4, order_free=True,
-            canonical_share=0.1, shared_basis=preset.cyclic, pool=256,
+            demonstration_share=0.7, best_share=0.15, archive_share=0.5, labels=4, order_free=True,
+            shared_basis=preset.cyclic, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
-            mastery=0.5, patience=4 if len(targets) == 1 else 0,
-            # Far from the canonical basis what decomposes the target has many entries, over Z also larger
-            # ones than a move may have; too near, games end in the naive algorithm.
-            basis_density=0.03 if preset.cyclic else 0.2 if ring.modulus else 0.04,
+            mastery=0.4, patience=4 if len(targets) == 1 else 0,
+            # Near the canonical basis games end in the naive algorithm.  Over Z, far from it, what decomposes
+            # the target has larger entries than a move may have.
+            canonical_share=0.0 if ring.modulus else 0.1,
+            basis_density=0.3 if preset.cyclic else 0.5 if ring.modulus else 0.04,
             distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip
