@@ -17,16 +17,13 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, demonstrations, flip_graph, flip_improver, orbits
+from alphajax.alphatensor import archive, bases, demonstrations, flip_graph, flip_improver
+from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import Observation, State, TensorGame
-from alphajax.alphatensor.moves import Move, one_term
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
-
-BEST_TEMPERATURE = 0.25
-"""In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""
 
 
 class Item(NamedTuple):
@@ -36,27 +33,6 @@ class Item(NamedTuple):
     actions: Int[Array, "K 3 S"]
     weights: Float[Array, " K"]
     value: Float[Array, ""]
-
-
-class Start(NamedTuple):
-    """With what a game began: its target, its basis, and the moves already taken there."""
-
-    target: Int[Array, "*B"]
-    basis: Basis
-    prefix: Int[Array, "*B R 3 S"]
-    """Null behind their end."""
-    moves: Int[Array, "*B"]
-    """Terms of the prefix."""
-
-
-class Finished(NamedTuple):
-    """A game that reached zero, in the basis in which it was played."""
-
-    factors: Int[Array, "R 3 S"]
-    rank: Int[Array, ""]
-    dims: Int[Array, "3"]
-    target: Int[Array, ""]
-    basis: Basis
 
 
 class Memory(NamedTuple):
@@ -268,7 +244,9 @@ class AlphaTensor:
         inside = round(count * self.mix.archive_share)
         if not inside:
             return fresh
-        begun = self._inside(jax.random.fold_in(key, count), memory, inside)
+        draw_key, key = jax.random.split(jax.random.fold_in(key, count))
+        kept = archive.draw(draw_key, memory.finished, memory.rank, inside)
+        begun = archive.begin(key, kept, self.game, limits)
         there = jnp.any(memory.finished.filled > 0)
 
         def first(new, old):
@@ -283,33 +261,6 @@ class AlphaTensor:
         of: were they rivals, no game would go on that began anew."""
         inside = round(count * self.mix.archive_share)
         return tuple(size for size in (inside, count - inside) if size)
-
-    def _inside(self, key, memory: Memory, count: int) -> tuple[State, Start]:
-        """Games that begin inside finished ones, those of lower rank more often."""
-        game, limits = self.game, self.limits(memory)
-        rank_key, key = jax.random.split(key)
-        best = _draw_best(rank_key, memory, count)
-
-        def one(key, kept: Finished):
-            order_key, count_key = jax.random.split(key)
-            used = jnp.any(kept.factors, axis=(-2, -1))
-            # In a random order, null ones last.
-            order = jnp.argsort(jnp.where(used, jax.random.uniform(order_key, used.shape), 2.0))
-            # A last move alone cannot be done better.
-            taken = jax.random.randint(count_key, (), 0, jnp.maximum(jnp.sum(used) - 1, 1))
-            prefix = jnp.where((np.arange(len(used)) < taken)[:, None, None], kept.factors[order], 0)
-            state = game.start(kept.target, limits[kept.target])
-            tensor = bases.change_tensor(state.residual, kept.basis.matrices, game.ring)
-            state = state._replace(residual=tensor.astype(game.dtype))
-
-            def take(state, factors):
-                after, _ = game.step(state, Move(factors))
-                return jax.tree.map(lambda a, b: jnp.where(jnp.any(factors), a, b), after, state), None
-
-            state, _ = jax.lax.scan(take, state, prefix)
-            return state, Start(kept.target, kept.basis, prefix, state.moves)
-
-        return jax.vmap(one)(jax.random.split(key, count), best)
 
     def _random_basis(self, key, dims) -> Basis:
         mix, game = self.mix, self.game
@@ -328,7 +279,7 @@ class AlphaTensor:
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         before = memory.rank
         moves = jnp.where(played.mask[..., None, None], played.steps.action.factors, 0)
-        factors = _join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves  # [B, R, 3, S]
+        factors = archive.join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves  # [B, R, 3, S]
         for index in range(len(self.game.targets)):
             ranks = jnp.where(target == index, rank, self.game.max_moves + 1)
             best = jnp.argmin(ranks)
@@ -348,7 +299,7 @@ class AlphaTensor:
         memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
         finished = solved
         if self.mix.archive_share:
-            factors, rank, finished = jax.vmap(self._completed)(factors, rank, states)
+            factors, rank, finished = archive.completed(factors, rank, states, self.game)
         kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
@@ -371,21 +322,6 @@ class AlphaTensor:
             ),
         }
         return memory, flat, played.mask.reshape(-1), sums
-
-    def _completed(self, factors, rank, state: State):
-        """A game's moves, their number and whether it is finished, if a last term beyond the limit finishes it.
-
-        It is no better than what is known, but may be different: games that begin inside it have somewhere
-        else to go."""
-        term, there = one_term(state.residual, self.game.ring)
-        if self.game.cyclic:
-            there &= orbits.is_cube(term, self.game.ring)
-        used = jnp.any(factors, axis=(-2, -1))
-        there &= ~used[-1] & (state.moves == state.limit)  # by orbits, it may be past the limit
-        place = jnp.where(there, jnp.sum(used), len(factors))
-        factors = factors.at[place].set(term.astype(factors.dtype), mode="drop")
-        finished = there | (rank <= self.game.max_moves)
-        return factors, jnp.where(there, state.moves + 1, rank), finished
 
     def agree(self, memory: Memory):
         """Every device takes the best decomposition that any of them has."""
@@ -447,7 +383,7 @@ class AlphaTensor:
     def _finished(self, key, memory, count) -> Batch:
         game, mix = self.game, self.mix
         sample_key, key = jax.random.split(key)
-        kept = _draw_best(sample_key, memory, count)
+        kept = archive.draw(sample_key, memory.finished, memory.rank, count)
         limit = jnp.max(self.limits(memory))
 
         def one(key, kept):
@@ -464,23 +400,6 @@ class AlphaTensor:
         item = replay.sample(buffer, key, count)
         there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
         return Batch(item.observation, item.actions, item.weights, item.value, there, there)
-
-
-def _draw_best(key: jax.Array, memory: Memory, count: int) -> Finished:
-    """`count` finished games, with replacement, those nearer to the best rank of their target more often."""
-    pool = memory.finished
-    there = np.arange(pool.items.rank.shape[0]) < pool.filled
-    excess = pool.items.rank - memory.rank[pool.items.target]
-    likely = jnp.where(there, -excess / BEST_TEMPERATURE, jnp.finfo(jnp.float32).min)
-    chosen = jax.random.categorical(key, likely, shape=(count,))
-    return jax.tree.map(lambda x: x[chosen], pool.items)
-
-
-def _join(prefix: Int[Array, "B R 3 S"], moves: Int[Array, "B R 3 S"]) -> Int[Array, "B R 3 S"]:
-    """What was played, behind what each game began with; null moves last."""
-    both = jnp.concatenate([prefix, moves], axis=1)
-    order = jnp.argsort(~jnp.any(both, axis=(-2, -1)), axis=1, stable=True)[:, : prefix.shape[1]]
-    return jnp.take_along_axis(both, order[..., None, None], axis=1)
 
 
 def _widen(part: Batch, labels: int) -> Batch:

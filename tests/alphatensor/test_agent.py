@@ -10,7 +10,8 @@ import pytest
 
 from alphajax import games, replay
 from alphajax.alphatensor import bases, orbits, tensors
-from alphajax.alphatensor.agent import AlphaTensor, Finished, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
@@ -295,6 +296,16 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         np.testing.assert_array_equal(states.residual[b], total)
         assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
         np.testing.assert_array_equal(begun.basis.matrices[b], one.matrices)
+    # Where so few moves are allowed that the game is over before, no more are taken than were played.
+    short, begun_short = start(jax.random.key(1), memory._replace(rank=jnp.array([4])), 64)
+    assert short.limit[0] == 3 and short.moves.max() <= 3 + 2 * cyclic
+    np.testing.assert_array_equal(short.moves, begun_short.moves)
+    for b in np.flatnonzero(np.asarray(short.moves)):
+        terms = np.asarray(begun_short.prefix[b], int)
+        terms = orbits.expand(terms, ring) if cyclic else terms
+        total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0)) + np.asarray(short.residual[b])
+        changed = bases.change_tensor(jnp.asarray(game.padded[0]), begun_short.basis.matrices[b], ring)
+        np.testing.assert_array_equal(total % 2, changed)
     # And finished by the other moves, it is remembered whole.
     b = int(np.flatnonzero(inside)[0])
     left = [row for row in np.asarray(played) if row.any() and not any((row == x).all() for x in begun.prefix[b])]

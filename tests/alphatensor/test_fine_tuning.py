@@ -9,7 +9,8 @@ import pytest
 
 from alphajax import games, training
 from alphajax.alphatensor import bases, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig, Start
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.archive import Start
 from alphajax.alphatensor.fine_tuning import played_basis, settle, tailored
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.moves import Move, Ring
