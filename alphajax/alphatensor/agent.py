@@ -68,6 +68,9 @@ class MixConfig:
     demonstration_floor: float = 0.1
     labels: int = 1
     """Good next moves taught at each demonstrated position."""
+    played_labels: int = 0
+    """Of a played position's candidates, so many are taught, drawn by the weights that the search gave them; 0: all
+    of them with their weights, as in the paper.  A batch costs what its widest position does."""
     order_free: bool = False
     """True: the terms of a known game may be played in any order, and all of them are good."""
     canonical_share: float = 0.16
@@ -107,7 +110,10 @@ class MixConfig:
                 "demonstration_share + best_share: received"
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
-        for name, low in (("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0)):
+        for name, low in (
+            ("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0),
+            ("played_labels", 0),
+        ):  # fmt: skip
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -397,9 +403,15 @@ class AlphaTensor:
         return Batch(*found, there, there)
 
     def _played(self, key, buffer, count) -> Batch:
+        draw_key, key = jax.random.split(key)
         item = replay.sample(buffer, key, count)
         there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
-        return Batch(item.observation, item.actions, item.weights, item.value, there, there)
+        actions, weights, labels = item.actions, item.weights, self.mix.played_labels
+        if 0 < labels < weights.shape[1]:
+            drawn = jax.random.categorical(draw_key, jnp.log(weights), shape=(labels, count)).T
+            actions = jnp.take_along_axis(actions, drawn[..., None, None], axis=1)
+            weights = jnp.repeat(jnp.sum(weights, axis=1, keepdims=True) / labels, labels, axis=1)
+        return Batch(item.observation, actions, weights, item.value, there, there)
 
 
 def _widen(part: Batch, labels: int) -> Batch:

@@ -232,11 +232,29 @@ def test_a_batch_is_mixed_from_three_sources(labels, order_free):
         (dict(archive_share=1.5), "archive_share: received 1.5"),
         (dict(mastery=-0.1), "mastery: received -0.1"),
         (dict(patience=-1), "patience: received -1"),
+        (dict(played_labels=-1), "played_labels: received -1"),
     ],
 )
 def test_nonsense_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         MixConfig(**arguments)
+
+
+def test_played_candidates_are_drawn_by_their_weights():
+    """As many as demonstrations have labels, so that a batch is no wider."""
+    agent = make(candidates=4, demonstration_share=0.25, best_share=0.0, labels=2, played_labels=2)
+    memory, buffer = remembering(agent)
+    weights = jnp.array([0.6, 0.4, 0.0, 0.0])
+    spots = jnp.arange(4, dtype=jnp.int8)[:, None, None]
+    items = buffer.items._replace(
+        weights=jnp.broadcast_to(weights, buffer.items.weights.shape),
+        actions=jnp.broadcast_to(spots, buffer.items.actions.shape),
+    )
+    batch = agent.make_batch(jax.random.key(0), memory, buffer._replace(items=items), jnp.int32(0), 1024)
+    actions, given = batch.actions[-768:, :, 0, 0], batch.weights[-768:]
+    assert actions.shape == given.shape == (768, 2)
+    np.testing.assert_allclose(given, 0.5)
+    assert set(np.asarray(actions).ravel()) == {0, 1} and abs(float(jnp.mean(actions)) - 0.4) < 0.05
 
 
 def test_a_network_that_finds_nothing_lower_gives_way_to_one_that_keeps_the_ranks():
