@@ -47,7 +47,8 @@ class Memory(NamedTuple):
     limit: Int[Array, " targets"]
     """Moves allowed."""
     tally: Int[Array, "targets 2"]
-    """Games of an iteration, and how many of them were finished within the limit; 0 until it is played."""
+    """Games of an iteration that began anew, and how many of them were finished within the limit; 0 until it is
+    played."""
     waited: Int[Array, ""]
     """Iterations of games since the present network lowered a rank or a limit, or began."""
     networks: Int[Array, ""]
@@ -85,9 +86,9 @@ class MixConfig:
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
     taken already, and what they leave is to be finished in fewer moves than it took.  Beyond the paper."""
     mastery: float = 0.0
-    """Above 0: a target's limit falls by one move whenever this share of an iteration's games have kept it, so
-    that what one game found by luck is learned by many before they are asked for more.  0: it is one less than
-    the best rank found so far.  Beyond the paper."""
+    """Above 0: a target's limit falls by one move whenever this share of an iteration's games, of those that began
+    anew, have kept it, so that what one game found by luck is learned by many before they are asked for more.
+    0: it is one less than the best rank found so far.  Beyond the paper."""
     patience: int = 0
     """A network whose games have not lowered a rank or a limit in so many iterations gives way to a new one, which
     begins with nothing but the ranks to go below.  0: never, as in the paper."""
@@ -300,7 +301,9 @@ class AlphaTensor:
                 ),
             )
         lower = jnp.any(memory.rank < before)
-        counts = jnp.stack([jnp.ones_like(solved), solved], axis=1).astype(jnp.int32)
+        # Games inside those that kept the limit need only repeat them.
+        anew = begun == 0
+        counts = jnp.stack([anew, anew & solved], axis=1).astype(jnp.int32)
         tally = jnp.zeros_like(memory.tally).at[target].add(counts)
         memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
         finished = solved

@@ -335,6 +335,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     rewards = -mask.astype(np.float32)
     memory, *_, sums = agent.finish(memory, state, start_, trajectories(moves, rewards, mask))
     assert sums["return"] == -int(begun.moves[b]) - len(left)
+    assert memory.tally.tolist() == [[0, 0]]  # it only repeated what kept the limit
     found = np.asarray(memory.factors[0])
     terms = orbits.expand(found, ring) if cyclic else found
     total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
