@@ -107,8 +107,9 @@ class Network(nn.Module):
     config: NetworkConfig
     alphabet: Alphabet
     max_moves: int
-    dims: tuple[int, ...]
-    """Lengths of the modes that a dense torso profiles."""
+    dims: tuple[int, int, int]
+    """The largest lengths of the targets' modes."""
+    cyclic: bool
 
     def setup(self):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -120,7 +121,7 @@ class Network(nn.Module):
         else:
             self.torso = DenseTorso(
                 ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_vectors, dtype,
-                self.dims,
+                self.dims, self.cyclic,
             )
         count, size = self.alphabet.count, self.alphabet.size
         if c.head == "transformer":
@@ -213,9 +214,8 @@ class NetworkPolicy:
 
     @property
     def network(self) -> Network:
-        dims = np.max([target.shape for target in self.game.targets], axis=0).tolist()
-        dims = tuple(dims[:1] if self.game.cyclic else dims)
-        return Network(self.config, self.alphabet, self.game.max_moves, dims)
+        dims = tuple(np.max([target.shape for target in self.game.targets], axis=0).tolist())
+        return Network(self.config, self.alphabet, self.game.max_moves, dims, self.game.cyclic)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters (float32)."""

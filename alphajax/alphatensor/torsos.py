@@ -133,36 +133,38 @@ def largest_weight(side: int, prime: int, count: int) -> int:
 
 
 def rank_profiles(
-    residual: Int[Array, "B S S S"], prime: int, vectors: np.ndarray, mode: int = 0
+    residual: Int[Array, "B I J K"], prime: int, vectors: np.ndarray, mode: int = 0
 ) -> Int[Array, "B V"]:
     """Rank over GF(prime) of the residual contracted in one mode with each of `vectors`, int `[V, D]`.
 
-    The vectors are all of weight 1 up to some weight, as from `probe_vectors`; D <= S, and the residual
-    is zero beyond D there.  If S is a sum of few terms, contracting with a vector that is orthogonal to
-    most of their factors leaves a matrix of low rank: the profile nearly shows the factors.
+    The vectors are all of weight 1 up to some weight, as from `probe_vectors`; D is at most that mode's length,
+    and the residual is zero beyond D there.  If it is a sum of few terms, contracting with a vector that is
+    orthogonal to most of their factors leaves a matrix of low rank: the profile nearly shows the factors.
     """
-    side = residual.shape[-1]
     # The batch goes last, where the hardware's lanes are: [axis, row, column, B].
     x = jnp.moveaxis(residual.astype(jnp.int32), (mode + 1, 0), (0, 3))[: vectors.shape[1]] % prime
+    if x.shape[1] > x.shape[2]:  # a rank takes as many rounds as there are rows
+        x = jnp.swapaxes(x, 1, 2)
+    rows, columns = x.shape[1:3]
     if prime in (2, 3):
         # Rows as bit masks, one for each value: adding slices is a few bit operations.
-        shifts = np.arange(side, dtype=np.int32).reshape(1, 1, side, 1)
+        shifts = np.arange(columns, dtype=np.int32).reshape(1, 1, columns, 1)
         masks = tuple(
             jnp.sum((x == value).astype(jnp.int32) << shifts, axis=2) for value in range(1, prime)
         )  # [axis, row, B]
         if prime == 2:
             (sums,) = _mix(masks, vectors, lambda a, b: (a[0] ^ b[0],))
-            ranks = rank_gf2([sums[:, row] for row in range(side)])
+            ranks = rank_gf2([sums[:, row] for row in range(rows)])
         else:
             ones, twos = (jnp.moveaxis(x, 1, 0) for x in _mix(masks, vectors, add_gf3))
-            ranks = rank_gf3((ones, twos), side)
+            ranks = rank_gf3((ones, twos), columns)
     else:
         # In float32 the contraction is one matrix product, and exact below 2^24.
         flat = x.astype(jnp.float32).reshape(x.shape[0], -1)
         mixed = jnp.matmul(
             vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
         )
-        matrices = mixed.astype(jnp.int32).reshape(len(vectors), side, side, -1)
+        matrices = mixed.astype(jnp.int32).reshape(len(vectors), rows, columns, -1)
         ranks = matrix_rank(jnp.moveaxis(matrices, -1, 1), prime)
     return jnp.moveaxis(ranks, -1, 0)
 
@@ -206,21 +208,26 @@ class DenseTorso(nn.Module):
     profile_vectors: int
     """The most vectors that rank profiles are taken of in a mode; 0 leaves them out."""
     dtype: jnp.dtype
-    dims: tuple[int, ...] | None = None
-    """Lengths of the modes that are profiled (default: all three, S).  Of a cyclic game one will do."""
+    dims: tuple[int, int, int] | None = None
+    """The largest lengths of the modes (default: S); beyond them a residual is zero."""
+    cyclic: bool = False
+    """The residual is the same when its modes are cycled: one of them is profiled."""
 
     @nn.compact
     def __call__(self, obs: Observation) -> Float[Array, "B 1 C"]:
         batch, side = obs.residual.shape[0], obs.residual.shape[-1]
-        features = [obs.residual.reshape(batch, -1).astype(self.dtype)]
+        dims = self.dims or (side,) * 3
+        inside = obs.residual[:, : dims[0], : dims[1], : dims[2]]
+        features = [inside.reshape(batch, -1).astype(self.dtype)]
         if self.profile_vectors:
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
-                for mode, size in enumerate(self.dims or (side,) * 3):
+                for mode, size in enumerate(dims[:1] if self.cyclic else dims):
                     weight = largest_weight(size, prime, self.profile_vectors)
                     vectors = probe_vectors(size, prime, weight)
-                    ranks = rank_profiles(obs.residual, prime, vectors, mode)
-                    steps = ranks[..., None] > np.arange(side)[None, None]
+                    ranks = rank_profiles(inside, prime, vectors, mode)
+                    most = min(dims[:mode] + dims[mode + 1 :])
+                    steps = ranks[..., None] > np.arange(most)[None, None]
                     features.append(steps.reshape(batch, -1).astype(self.dtype))
         left = jnp.clip(obs.remaining, 0, self.max_moves)
         features.append(jax.nn.one_hot(left, self.max_moves + 1, dtype=self.dtype))

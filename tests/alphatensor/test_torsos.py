@@ -140,6 +140,23 @@ def test_rank_profiles_are_ranks_of_contractions(exact_rank, prime):
         for b, index in np.ndindex(*found.shape):
             matrix = np.tensordot(vectors[index], known[b, :size], (0, 0))
             assert found[b, index] == exact_rank(matrix, prime)
+    # Modes of three lengths, the longer of the other two first and last.
+    for shape in ((3, 4, 2), (2, 3, 4), (4, 2, 3)):
+        cut = np.random.default_rng(1).integers(-1, 2, (2, *shape))
+        for mode, size in enumerate(shape):
+            vectors = probe_vectors(size, prime, 2)
+            found = rank_profiles(jnp.asarray(cut, jnp.int8), prime, vectors, mode)
+            for b, index in np.ndindex(*found.shape):
+                matrix = np.tensordot(vectors[index], np.moveaxis(cut[b], mode, 0), (0, 0))
+                assert found[b, index] == exact_rank(matrix, prime)
+
+
+def test_a_dense_torso_sees_nothing_beyond_the_modes_lengths():
+    torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (2, 3, S))
+    obs = observation(jnp.int8)
+    params = torso.init(jax.random.key(0), obs)
+    inputs, steps = 2 * 3 * S, 3 * 3 + 7 * 2 + 7 * 2  # vectors times ranks, which the shorter side bounds
+    assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + steps + 7
 
 
 def test_as_many_vectors_are_profiled_as_their_weight_allows():
