@@ -84,7 +84,8 @@ class MixConfig:
     """Best finished games remembered."""
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
-    taken already, and what they leave is to be finished in fewer moves than it took.  Beyond the paper."""
+    taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.
+    Beyond the paper."""
     mastery: float = 0.0
     """Above 0: a target's limit falls by one move whenever this share of an iteration's games, of those that began
     anew, have kept it, so that what one game found by luck is learned by many before they are asked for more.
@@ -248,7 +249,7 @@ class AlphaTensor:
             return state, Start(target, basis, nothing, state.moves)
 
         fresh = jax.vmap(one)(jax.random.split(key, count))
-        inside = round(count * self.mix.archive_share)
+        inside = self._inside(count)
         if not inside:
             return fresh
         draw_key, key = jax.random.split(jax.random.fold_in(key, count))
@@ -266,8 +267,11 @@ class AlphaTensor:
 
         The value of what is almost finished is known, of a beginning it is a guess that most games fall short
         of: were they rivals, no game would go on that began anew."""
-        inside = round(count * self.mix.archive_share)
+        inside = self._inside(count)
         return tuple(size for size in (inside, count - inside) if size)
+
+    def _inside(self, count: int) -> int:
+        return round(count * self.mix.archive_share)
 
     def _random_basis(self, key, dims) -> Basis:
         mix, game = self.mix, self.game

@@ -56,7 +56,10 @@ def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], coun
 def begin(
     key: jax.Array, kept: Finished, game: TensorGame, limits: Int[Array, " targets"]
 ) -> tuple[State, Start]:
-    """Games that begin inside those kept, one in each: `[B]` states, and what has been taken there."""
+    """Games that begin inside those kept, one in each: `[B]` states, and what has been taken there.
+
+    Each is asked for fewer terms than the game that it began in took, or for its target's limit if that is lower.
+    """
 
     def one(key, kept: Finished):
         order_key, count_key = jax.random.split(key)
@@ -66,7 +69,8 @@ def begin(
         # A last move alone cannot be done better.
         count = jax.random.randint(count_key, (), 0, jnp.maximum(jnp.sum(used) - 1, 1))
         wanted = jnp.where((np.arange(len(used)) < count)[:, None, None], kept.factors[order], 0)
-        state = game.start(kept.target, limits[kept.target])
+        limit = jnp.minimum(limits[kept.target], jnp.maximum(kept.rank - 1, 1))
+        state = game.start(kept.target, limit)
         tensor = bases.change_tensor(state.residual, kept.basis.matrices, game.ring)
         state = state._replace(residual=tensor.astype(game.dtype))
 

@@ -99,8 +99,7 @@ def one_term(
     """The canonical move that equals a tensor, int8, and whether there is one; where not, a null move.
 
     The three lines through an entry t of u (x) v (x) w that is not zero are multiples of u, v and w, and their
-    product is t^2 times the tensor.  Over Z a move is found where an entry is 1 or -1, as it is of every term
-    whose factors have such entries.
+    product is t^2 times the tensor.  Over Z a move is found only where an entry is 1 or -1.
     """
     x = tensor.astype(jnp.int32)
     unit = (x != 0) if ring.modulus else jnp.abs(x) == 1

@@ -169,8 +169,7 @@ def _laptop(
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
             demonstration_share=0.7, best_share=0.15, archive_share=0.5, labels=4, played_labels=4,
-            order_free=True,
-            shared_basis=preset.cyclic, pool=256,
+            order_free=True, shared_basis=preset.cyclic, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
             mastery=0.4, patience=12 if len(targets) == 1 else 0,
             # Near the canonical basis games end in the naive algorithm.  Over Z, far from it, what decomposes

@@ -314,6 +314,9 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         np.testing.assert_array_equal(states.residual[b], total)
         assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
         np.testing.assert_array_equal(begun.basis.matrices[b], one.matrices)
+    # Whatever others are allowed, these are to do better than the game that they began in.
+    later, _ = start(jax.random.key(1), memory._replace(rank=jnp.array([9])), 64)
+    assert set(np.asarray(later.limit)[: agent.groups(64)[0]]) == {7} and set(np.asarray(later.limit)[32:]) == {8}
     # Where so few moves are allowed that the game is over before, no more are taken than were played.
     short, begun_short = start(jax.random.key(1), memory._replace(rank=jnp.array([4])), 64)
     assert short.limit[0] == 3 and short.moves.max() <= 3 + 2 * cyclic
