@@ -35,6 +35,8 @@ class Preset:
     """Played at once, going with the winners.  Longer games need more of them: each move its lucky ones."""
     cyclic: bool = False
     """Moves are cyclic orbits."""
+    basis_density: float | None = None
+    """Of the random bases over Z_p, where they are to stay near the canonical one."""
 
 
 PAPER_SIZES = tuple(
@@ -48,7 +50,7 @@ PRESETS: dict[str, Preset] = {
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11, warmup_steps=2000, decay_step=1800),
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
-        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512
+        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512, basis_density=0.2
     ),
     "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x3x3-z2": Preset(
@@ -174,8 +176,10 @@ def _laptop(
             mastery=0.4, patience=12 if len(targets) == 1 else 0,
             # Near the canonical basis games end in the naive algorithm.  Over Z, far from it, what decomposes
             # the target has larger entries than a move may have.
-            canonical_share=0.0 if ring.modulus else 0.1,
-            basis_density=0.3 if preset.cyclic else 0.5 if ring.modulus else 0.04,
+            canonical_share=0.0 if ring.modulus and not preset.basis_density else 0.1,
+            basis_density=(
+                0.04 if not ring.modulus else preset.basis_density or (0.3 if preset.cyclic else 0.5)
+            ),
             distribution=Distribution(min_density=0.05),
         ),
     )  # fmt: skip
