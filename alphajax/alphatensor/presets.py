@@ -174,7 +174,7 @@ def _laptop(
             order_free=True, shared_basis=preset.cyclic, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
             mastery=0.4, patience=12 if len(targets) == 1 else 0,
-            # Near the canonical basis games end in the naive algorithm.  Over Z, far from it, what decomposes
+            # Near the canonical basis all games may end in the naive algorithm.  Over Z, far from it, what decomposes
             # the target has larger entries than a move may have.
             canonical_share=0.0 if ring.modulus and not preset.basis_density else 0.1,
             basis_density=(
