@@ -34,7 +34,8 @@ class Rewards:
         "root-fraction"  -sqrt((P - P_C) / P)
         "root-count"     -sqrt(P - P_C)
         "reached"        P_R / P, where P_R counts, for each cell, the location (a register too) that
-                         is right on most tests: beyond the paper, which pays for memory alone
+                         is right on most tests and can still be used: beyond the paper, which pays for
+                         memory alone
         "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs may
                          still have, A_0 at first (`alphajax.alphadev.arrangements`): beyond it too
         "mixed"          the mean of the last two
@@ -341,12 +342,14 @@ class AssemblyGame:
         return -jnp.sqrt(missing / pairs if form == "root-fraction" else missing)
 
     def viable(self, state: State) -> Bool[Array, ""]:
-        """Whether every value that is wanted is in place, in a register, or in a cell that is as it was (of
-        one state)."""
-        r, held = self.task.registers, state.machine.held
+        """Whether every value that is wanted is in place for good, in a register, or in a cell that is as it was
+        (of one state)."""
+        r, held, wanted = self.task.registers, state.machine.held, self.rules.wanted
+        own = functools.reduce(jnp.bitwise_or, jnp.moveaxis(held[r:] & wanted, 1, 0))  # [M, W]
+        lasting = self.rules.lasting(own[..., None])[..., 0]
         fresh = held[r:] & ~(state.read | state.written)[:, None]
         free = functools.reduce(jnp.bitwise_or, [*held[:r], *fresh])  # [V, W]
-        return ~jnp.any(self.rules.wanted & ~held[r:] & ~free[None])
+        return ~jnp.any(wanted & ~lasting[:, None] & ~free[None])
 
     def correctness_reward(self, state: State, after: State) -> Float[Array, "*#B"]:
         """weight x change of the potential, and the bonus when everything is right."""

@@ -52,7 +52,8 @@ class Restrictions:
     ordered_compare: bool = True
     """CMP a, b only for a < b: the other order mirrors the flags."""
     viable: bool = True
-    """No overwriting, on any test, of the last copy of a value that the wanted output has."""
+    """No overwriting, on any test, of the last copy of a value that is still to be stored: also, without branches, where
+    a cell has it already, if that cell is wrong on another test."""
     right_stores: bool = True
     """A store must be right on every test.  Looks at the wanted output; with `write_once`, a wrong
     one could never be mended."""
@@ -102,7 +103,8 @@ class Survey(NamedTuple):
     placed: Int[Array, " B"]
     """Items (test, cell) that are right in memory."""
     reached: Int[Array, " B"]
-    """The same, counting for each cell the location that is right on most tests; weighted."""
+    """The same, counting for each cell the location that is right on most tests; weighted.  Without branches a memory
+    cell that was read counts only where it is right on all tests: it must be written, and cannot be read again."""
     arrangements: Int[Array, "G B"]
     """How many are left, by group (`Arrangements`); G is 0 where that is not asked for."""
     right: Bool[Array, " B"]
@@ -251,7 +253,8 @@ class Rules:
         own = jnp.stack([matches[self.task.registers + m, m] for m in cells])  # [M, W, B]
         wrong = some(jnp.asarray(self.matters)[..., None] & ~own)
         placed = jnp.sum(_count(own & self.items[..., None]), axis=0)
-        best = jnp.max(_count(matches & self.items[None, ..., None]), axis=0)
+        useful = self._useful(view, matches)
+        best = jnp.max(_count(useful & self.items[None, ..., None]), axis=0)
         reached = jnp.sum(best * view.weights.astype(jnp.int32), axis=0)
         open_ = some(~view.acting & self.tests[:, None])
         right = ~jnp.any(wrong, axis=0) & ~open_ & jnp.all(view.labels != 1, axis=0)
@@ -259,6 +262,28 @@ class Rules:
         if self.arranged:
             counts = self.arrangements.count(matches, view.read)
         return Survey(self._legal(view, matches, wrong), placed, reached, counts, right)
+
+    def lasting(self, own: UInt32[Array, "M W B"]) -> UInt32[Array, "M W B"]:
+        """Of the tests on which cells are right, those on which they may be left as they are.
+
+        Without branches a store writes on every test: a cell that is wrong on one of them has to be written on
+        all, and what it holds on the others is of no use there.
+        """
+        if self.task.labels:
+            return own
+        wrong = some(jnp.asarray(self.matters)[..., None] & ~own)
+        return jnp.where(wrong[:, None], jnp.uint32(0), own)
+
+    def _useful(self, view: View, matches) -> Array:
+        """Tests on which a location holds the value wanted in a cell, `[L, M, W, B]`, less those on which that
+        cannot be used any more."""
+        rules, r = self.restrictions, self.task.registers
+        if self.task.labels or not (rules.read_once and rules.write_once):
+            return matches
+        fresh = matches[r:] & ~(view.read | view.written)[:, None]
+        cells = np.arange(self.task.memory)
+        own = self.lasting(matches[r + cells, cells])
+        return jnp.concatenate([matches[:r], fresh.at[cells, cells].set(fresh[cells, cells] | own)])
 
     @cached_property
     def arrangements(self) -> Arrangements:
@@ -318,10 +343,10 @@ class Rules:
         held, r = view.held, self.task.registers
         wanted = jnp.asarray(self.wanted)[..., None]  # [M, V, W, 1]
         if rules.read_once and rules.write_once:
-            # What was read or written cannot be used again, and what is in place is not needed.
+            # What was read or written cannot be used again, and what is in place for good is not needed.
             held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
-            own = [matches[r + m, m] for m in range(self.task.memory)]
-            wanted = wanted & ~jnp.stack(own)[:, None]
+            own = jnp.stack([matches[r + m, m] for m in range(self.task.memory)])
+            wanted = wanted & ~self.lasting(own)[:, None]
         needed = reduce(or_, [wanted[m] for m in range(self.task.memory)])  # [V, W, B]
         once, twice = jnp.zeros_like(held[0]), jnp.zeros_like(held[0])
         for location in range(held.shape[0]):

@@ -186,6 +186,31 @@ def test_masks_beyond_the_paper_leave_a_shortest_program():
     assert lengths == [4, 4]
 
 
+def test_a_value_in_place_is_lost_if_its_cell_is_stored_to():
+    """Where a < b, cell 1 holds b already; but a store writes on all tests, and b must come from somewhere."""
+    game = AssemblyGame(task=tasks.sort(2))
+    begun = [(MOV, 3, 0), (MOV, 4, 1), (CMP, 0, 1)]
+    state, _, _ = play(game, begun)
+    lost = game.number(Op.CMOVL, 0, 1)
+    assert not bool(state.legal[lost]) and bool(state.legal[game.number(MOV, 1, 2)])
+    before, after = state, game.advance(state, jnp.int16(lost))
+    assert bool(game.viable(before)) and not bool(game.viable(after))
+    # Nor does cell 1, where it was read, count as a place where it has been reached.
+    for one in (before, game.surveyed(after)):
+        held = np.asarray(machine.values(jax.tree.map(lambda x: x[None], one.machine)))[0]  # [P, L]
+        right = held[:, :2, None] == game.task.wanted[:, None]
+        assert int(one.reached) == right.sum(0).max(0).sum()
+
+
+def test_a_value_in_place_may_be_left_there_where_a_branch_can():
+    # Cell 0 is right on all three tests, cell 1 on two of them.
+    own = jnp.array([[[7]], [[3]]], jnp.uint32)
+    plain = AssemblyGame(task=tasks.sort(2)).rules
+    assert plain.lasting(own).ravel().tolist() == [7, 0]
+    branching = AssemblyGame(task=tasks.variable_sort(2)).rules
+    assert branching.lasting(own).ravel().tolist() == [7, 3]
+
+
 def test_the_program_of_actions():
     game = AssemblyGame(task=tasks.sort(2))
     actions = [game.number(*triple) for triple in SORT2]
