@@ -52,17 +52,19 @@ PRESETS: dict[str, Preset] = {
     "sort4": Preset("sort4", goal=28, settings=LONG),
     "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, ("game.rewards.potential", "reached"))),
     "swap-move": Preset("swap-move", goal=13),
-    # The first comparators that pay at once lead nowhere here: without emphases every game made them.
+    # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
+    # nowhere in time.  Shortest ones are found by young networks or not at all.
     "copy-move": Preset(
         "copy-move",
         goal=19,
         settings=(
-            ("training.learner_steps", 32),
+            ("game.length_limit", 40),
             ("search.simulations", 16),
             ("game.rewards.emphasis", 1.0),
             ("game.restrictions.loads_first", True),
             ("mix.best_share", 0.05),
             ("mix.random_moves", 12),
+            ("mix.patience", 7),
             ("network.tests", 32),
         ),
     ),
