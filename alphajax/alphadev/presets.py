@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
     "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, ("game.rewards.potential", "reached"))),
     "swap-move": Preset("swap-move", goal=13),
     # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
-    # nowhere in time.  Shortest ones are found by young networks or not at all.
+    # nowhere in time.  Young networks find shortest ones, settled ones do not.
     "copy-move": Preset(
         "copy-move",
         goal=19,
@@ -64,6 +64,7 @@ PRESETS: dict[str, Preset] = {
             ("game.restrictions.loads_first", True),
             ("mix.best_share", 0.05),
             ("mix.random_moves", 12),
+            ("mix.archive_share", 0.5),
             ("mix.patience", 7),
             ("network.tests", 32),
         ),
