@@ -84,12 +84,8 @@ class MixConfig:
     """Best finished games remembered."""
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
-    taken already, and what they leave is to be finished in fewer moves than it took.  The pool then holds the best
-    games, each once, not the latest ones.  Beyond the paper."""
-    archive_rivals: int = 16
-    """So many of those begin in the same place, and with `training.winners` take places of each other only."""
-    archive_left: int = 0
-    """At most so many moves of the game that they begin in are left to those; 0: any number."""
+    taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.
+    Beyond the paper."""
     mastery: float = 0.0
     """Above 0: a target's limit falls by one move whenever this share of an iteration's games, of those that began
     anew, have kept it, so that what one game found by luck is learned by many before they are asked for more.
@@ -118,7 +114,7 @@ class MixConfig:
             )
         for name, low in (
             ("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0),
-            ("played_labels", 0), ("archive_left", 0), ("archive_rivals", 1),
+            ("played_labels", 0),
         ):  # fmt: skip
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
@@ -257,10 +253,8 @@ class AlphaTensor:
         if not inside:
             return fresh
         draw_key, key = jax.random.split(jax.random.fold_in(key, count))
-        groups = -(-inside // self.mix.archive_rivals)
-        kept = self._best(draw_key, memory, groups)
-        begun = archive.begin(key, kept, self.game, limits, self.mix.archive_left)
-        begun = jax.tree.map(lambda x: jnp.repeat(x, self.mix.archive_rivals, axis=0)[:inside], begun)
+        kept = archive.draw(draw_key, memory.finished, memory.rank, inside)
+        begun = archive.begin(key, kept, self.game, limits)
         there = jnp.any(memory.finished.filled > 0)
 
         def first(new, old):
@@ -269,22 +263,12 @@ class AlphaTensor:
         return jax.tree.map(first, begun, fresh)
 
     def groups(self, count: int) -> tuple[int, ...]:
-        """Games that begin inside finished ones: those that begin in the same place are rivals.  Then the others.
+        """Games that begin inside finished ones, then the others.
 
-        Places differ, and some are almost the end: as rivals they left four places of 256."""
+        The value of what is almost finished is known, of a beginning it is a guess that most games fall short
+        of: were they rivals, no game would go on that began anew."""
         inside = self._inside(count)
-        size = min(self.mix.archive_rivals, inside) or 1
-        sizes = [min(size, inside - first) for first in range(0, inside, size)]
-        return tuple(n for n in (*sizes, count - inside) if n)
-
-    def _best(self, key, memory: Memory, count: int) -> Finished:
-        """Some of the best finished games, over Z_p each in a new basis: whatever they look like there, they are
-        as good.  (Over Z they would have entries that no move may have.)"""
-        kept = archive.draw(key, memory.finished, memory.rank, count)
-        if not (self.game.ring.modulus and self.mix.archive_share):
-            return kept
-        keys = jax.random.split(jax.random.fold_in(key, count), count)
-        return archive.rebased(kept, jax.vmap(self._random_basis)(keys, kept.dims), self.game)
+        return tuple(size for size in (inside, count - inside) if size)
 
     def _inside(self, count: int) -> int:
         return round(count * self.mix.archive_share)
@@ -337,11 +321,7 @@ class AlphaTensor:
                 key, kept.factors, ring=self.game.ring.name, checks=self.mix.flip_checks
             )
             kept = kept._replace(factors=shorter, rank=rank)
-        if self.mix.archive_share:
-            pool = archive.add(memory.finished, kept, finished, memory.rank, self.game)
-        else:
-            pool = replay.write(memory.finished, kept, finished)
-        memory = memory._replace(finished=pool)
+        memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(
             steps.observation, steps.search.actions.factors, steps.search.weights, value
@@ -416,7 +396,7 @@ class AlphaTensor:
     def _finished(self, key, memory, count) -> Batch:
         game, mix = self.game, self.mix
         sample_key, key = jax.random.split(key)
-        kept = self._best(sample_key, memory, count)
+        kept = archive.draw(sample_key, memory.finished, memory.rank, count)
         limit = jnp.max(self.limits(memory))
 
         def one(key, kept):
