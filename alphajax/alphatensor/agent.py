@@ -85,7 +85,7 @@ class MixConfig:
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
     taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.
-    The pool then holds the best games, each once, not the latest ones.  Beyond the paper."""
+    Beyond the paper."""
     mastery: float = 0.0
     """Above 0: a target's limit falls by one move whenever this share of an iteration's games, of those that began
     anew, have kept it, so that what one game found by luck is learned by many before they are asked for more.
@@ -253,7 +253,7 @@ class AlphaTensor:
         if not inside:
             return fresh
         draw_key, key = jax.random.split(jax.random.fold_in(key, count))
-        kept = self._best(draw_key, memory, inside)
+        kept = archive.draw(draw_key, memory.finished, memory.rank, inside)
         begun = archive.begin(key, kept, self.game, limits)
         there = jnp.any(memory.finished.filled > 0)
 
@@ -269,15 +269,6 @@ class AlphaTensor:
         of: were they rivals, no game would go on that began anew."""
         inside = self._inside(count)
         return tuple(size for size in (inside, count - inside) if size)
-
-    def _best(self, key, memory: Memory, count: int) -> Finished:
-        """Some of the best finished games, over Z_p each in a new basis: whatever they look like there, they are
-        as good.  (Over Z they would have entries that no move may have.)"""
-        kept = archive.draw(key, memory.finished, memory.rank, count)
-        if not (self.game.ring.modulus and self.mix.archive_share) or self.mix.canonical_share == 1:
-            return kept
-        keys = jax.random.split(jax.random.fold_in(key, count), count)
-        return archive.rebased(kept, jax.vmap(self._random_basis)(keys, kept.dims), self.game)
 
     def _inside(self, count: int) -> int:
         return round(count * self.mix.archive_share)
@@ -330,11 +321,7 @@ class AlphaTensor:
                 key, kept.factors, ring=self.game.ring.name, checks=self.mix.flip_checks
             )
             kept = kept._replace(factors=shorter, rank=rank)
-        if self.mix.archive_share:
-            pool = archive.add(memory.finished, kept, finished, memory.rank, self.game)
-        else:
-            pool = replay.write(memory.finished, kept, finished)
-        memory = memory._replace(finished=pool)
+        memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(
             steps.observation, steps.search.actions.factors, steps.search.weights, value
@@ -409,7 +396,7 @@ class AlphaTensor:
     def _finished(self, key, memory, count) -> Batch:
         game, mix = self.game, self.mix
         sample_key, key = jax.random.split(key)
-        kept = self._best(sample_key, memory, count)
+        kept = archive.draw(sample_key, memory.finished, memory.rank, count)
         limit = jnp.max(self.limits(memory))
 
         def one(key, kept):

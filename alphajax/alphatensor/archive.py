@@ -16,7 +16,7 @@ from alphajax import replay
 from alphajax.alphatensor import bases, orbits
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import State, TensorGame
-from alphajax.alphatensor.moves import Move, canonical, one_term
+from alphajax.alphatensor.moves import Move, one_term
 
 TEMPERATURE = 0.25
 """In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""
@@ -51,56 +51,6 @@ def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], coun
     likely = jnp.where(there, -excess / TEMPERATURE, jnp.finfo(jnp.float32).min)
     chosen = jax.random.categorical(key, likely, shape=(count,))
     return jax.tree.map(lambda x: x[chosen], pool.items)
-
-
-def add(
-    pool: replay.Replay, found: Finished, mask: Bool[Array, " B"], best: Int[Array, " targets"],
-    game: TensorGame,
-) -> replay.Replay:
-    """The pool with those of the games whose mask is set, as far as there is room: the lowest ranks of each target,
-    of equal ones the newest, and no decomposition twice, whatever the order of its terms and its basis."""
-    size = pool.items.rank.shape[0]
-    items = jax.tree.map(lambda new, old: jnp.concatenate([new.astype(old.dtype), old]), found, pool.items)
-    there = jnp.concatenate([mask, np.arange(size) < pool.filled])
-    mark = jnp.where(there, jax.vmap(lambda one: _mark(one, game))(items), 0)
-    excess = jnp.where(there, items.rank - best[items.target], jnp.iinfo(jnp.int32).max)
-    order = jnp.argsort(mark, stable=True)  # the newest of its like first
-    again = jnp.zeros_like(there).at[order[1:]].set(mark[order[1:]] == mark[order[:-1]])
-    excess = jnp.where(again, jnp.iinfo(jnp.int32).max, excess)
-    kept = jnp.argsort(excess, stable=True)[:size]
-    filled = jnp.minimum(jnp.sum(there & ~again, dtype=jnp.int32), size)
-    return replay.Replay(
-        jax.tree.map(lambda x: x[kept], items), pool.next + jnp.sum(mask, dtype=jnp.int32), filled[None]
-    )
-
-
-def _mark(one: Finished, game: TensorGame) -> Int[Array, ""]:
-    """A number for a decomposition, whatever the order of its terms and its basis."""
-    factors = _changed(one.factors, one.basis.inverses, game)
-    odd = 2 * np.random.default_rng(0).integers(2**30, size=factors.shape[1:]) + 1
-    terms = jnp.einsum("rms,ms->r", factors.astype(jnp.uint32), odd.astype(np.uint32))
-    mixed = (terms ^ (terms >> 15)) * np.uint32(2246822519)
-    mixed = (mixed ^ (mixed >> 13)) * np.uint32(3266489917)
-    total = jnp.sum(jnp.where(jnp.any(factors, axis=(-2, -1)), mixed, 0), dtype=jnp.uint32)
-    return (total ^ one.target.astype(jnp.uint32)).astype(jnp.int32)
-
-
-def rebased(kept: Finished, basis: Basis, game: TensorGame) -> Finished:
-    """The games in other bases, `[B]`, as if they had been played there."""
-
-    def one(factors, before, after):
-        return _changed(_changed(factors, before.inverses, game), after.matrices, game)
-
-    factors = jax.vmap(one)(kept.factors, kept.basis, basis)
-    return kept._replace(factors=factors.astype(kept.factors.dtype), basis=basis)
-
-
-def _changed(factors: Int[Array, "R 3 S"], matrices: Int[Array, "3 S S"], game: TensorGame) -> Int[Array, "R 3 S"]:
-    """Moves in another basis, each in its one spelling."""
-    changed = bases.change_factors(factors, matrices, game.ring)
-    if game.cyclic:
-        changed = orbits.first(changed, game.ring.base)
-    return canonical(changed, game.ring)
 
 
 def begin(

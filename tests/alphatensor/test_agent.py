@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, orbits, tensors
+from alphajax.alphatensor import bases, orbits, tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
 from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.game import TensorGame
@@ -272,7 +272,7 @@ def test_a_network_that_finds_nothing_lower_gives_way_to_one_that_keeps_the_rank
 
 @pytest.mark.parametrize("cyclic", [False, True])
 def test_some_games_begin_inside_finished_ones(cyclic):
-    """Those of lower rank; what is left is what their other moves add up to, in a basis of its own."""
+    """Those of lower rank; what is left is what their other moves add up to, in the same basis."""
     ring = Ring(2)
     agent = make(ring, (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=8, basis_density=0.3)
     agent = dataclasses.replace(
@@ -303,29 +303,20 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     states, begun = start(jax.random.key(1), memory, 64)
     inside = np.asarray(begun.moves) > 0
     assert 10 < inside.sum() < 40 and len(set(np.asarray(begun.moves))) > 2
-    kept = Finished(played[None], jnp.array([8]), finished.dims[:1], jnp.array([0]), finished.basis)
-
-    def moves_in(b):
-        """The game's moves, in the basis of game b."""
-        basis = jax.tree.map(lambda x: x[b : b + 1], begun.basis)
-        same = kept._replace(basis=jax.tree.map(lambda x: x[:1], finished.basis))
-        return np.asarray(archive.rebased(same, basis, game).factors[0])
-
-    assert len({np.asarray(x).tobytes() for x in begun.basis.matrices}) > 32
+    rows = {tuple(row.ravel().tolist()) for row in np.asarray(played) if row.any()}
     for b in np.flatnonzero(inside):
-        prefix, whole = np.asarray(begun.prefix[b]), moves_in(b)
-        rows = {tuple(row.ravel().tolist()) for row in whole if row.any()}
+        prefix = np.asarray(begun.prefix[b])
         taken = {tuple(row.ravel().tolist()) for row in prefix if row.any()}
         assert taken < rows and len(taken) == prefix.any((1, 2)).sum()
-        others = np.array([row for row in whole if tuple(row.ravel().tolist()) not in taken])
+        others = np.array([row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken])
         terms = orbits.expand(others, ring) if cyclic else others
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
         np.testing.assert_array_equal(states.residual[b], total)
         assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
+        np.testing.assert_array_equal(begun.basis.matrices[b], one.matrices)
     # Whatever others are allowed, these are to do better than the game that they began in.
     later, _ = start(jax.random.key(1), memory._replace(rank=jnp.array([9])), 64)
-    assert agent.groups(64) == (32, 32)
-    assert set(np.asarray(later.limit)[:32]) == {7} and set(np.asarray(later.limit)[32:]) == {8}
+    assert set(np.asarray(later.limit)[: agent.groups(64)[0]]) == {7} and set(np.asarray(later.limit)[32:]) == {8}
     # Where so few moves are allowed that the game is over before, no more are taken than were played.
     short, begun_short = start(jax.random.key(1), memory._replace(rank=jnp.array([4])), 64)
     assert short.limit[0] == 3 and short.moves.max() <= 3 + 2 * cyclic
@@ -338,7 +329,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         np.testing.assert_array_equal(total % 2, changed)
     # And finished by the other moves, it is remembered whole.
     b = int(np.flatnonzero(inside)[0])
-    left = [row for row in moves_in(b) if row.any() and not any((row == x).all() for x in begun.prefix[b])]
+    left = [row for row in np.asarray(played) if row.any() and not any((row == x).all() for x in begun.prefix[b])]
     moves = np.zeros((1, 8, 3, 4), np.int8)
     moves[0, : len(left)] = left
     mask = np.arange(8)[None] < len(left)
@@ -376,46 +367,10 @@ def test_a_game_that_was_one_term_short_is_remembered_with_it():
     memory, *_ = jax.jit(agent.finish)(memory, states, begun, trajectories(moves, rewards, mask))
     assert memory.tally.tolist() == [[3, 1]] and memory.rank.tolist() == [7]
     assert int(memory.finished.filled[0]) == 2
-    assert memory.finished.items.rank[:2].tolist() == [7, 8]
-    term = np.asarray(memory.finished.items.factors[1, 7], int)
+    assert memory.finished.items.rank[:2].tolist() == [8, 7]
+    term = np.asarray(memory.finished.items.factors[0, 7], int)
     np.testing.assert_array_equal(np.einsum("i,j,k->ijk", *term), left[1])
-    np.testing.assert_array_equal(memory.finished.items.factors[1, :7], moves[0, :7])
-
-
-def test_the_archive_keeps_the_best_games_each_once():
-    """Whatever the order of their terms and their basis; of equal ranks the newest."""
-    agent = make(Ring(2), (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=3, basis_density=0.3)
-    game, rng = agent.game, np.random.default_rng(0)
-    dims, target = jnp.full((1, 3), 4, jnp.int8), jnp.zeros(1, jnp.int32)
-
-    def finished(seed, rank):
-        """Games need not decompose their target for this."""
-        factors = np.zeros((8, 3, 4), np.int8)
-        factors[:rank] = np.random.default_rng(seed).integers(0, 2, (rank, 3, 4)) | np.eye(4, dtype=np.int8)[:3]
-        basis = jax.tree.map(lambda x: x[None], bases.identity(4))
-        return Finished(jnp.asarray(factors)[None], jnp.array([rank]), dims, target, basis)
-
-    def hidden(one, key):
-        basis = bases.random_basis(jax.random.key(key), game.ring, 4, one.dims[0], 0.5)
-        basis = jax.tree.map(lambda x: x[None], basis)
-        again = archive.rebased(one, basis, game)
-        order = rng.permutation(8)
-        assert (again.factors != one.factors).any()
-        return again._replace(factors=again.factors[:, order])
-
-    pool, add = agent.init_memory(1).finished, jax.jit(archive.add, static_argnums=4)
-    for number, (one, lengths) in enumerate([
-        (finished(1, 8), [8]), (finished(2, 7), [7, 8]), (hidden(finished(2, 7), 0), [7, 8]),
-        (finished(3, 8), [7, 8, 8]), (finished(4, 8), [7, 8, 8]), (hidden(finished(1, 8), 1), [7, 8, 8]),
-        (finished(5, 7), [7, 7, 8]), (finished(6, 6), [6, 7, 7]),
-    ]):  # fmt: skip
-        pool = add(pool, one, jnp.array([True]), jnp.array([7]), game)
-        filled = int(pool.filled[0])
-        assert pool.items.rank[:filled].tolist() == lengths, number
-        # The newest is there, also in the place of one that was the same in another basis.
-        assert (np.asarray(pool.items.factors)[:filled] == np.asarray(one.factors)).all((1, 2, 3)).any()
-    same = add(pool, finished(7, 1), jnp.array([False]), jnp.array([7]), game)
-    assert same.items.rank.tolist() == pool.items.rank.tolist() and int(pool.next[0]) == 8
+    np.testing.assert_array_equal(memory.finished.items.factors[0, :7], moves[0, :7])
 
 
 def test_finished_games_are_remembered_shorter_when_flips_may_help():
