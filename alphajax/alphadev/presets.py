@@ -53,7 +53,7 @@ PRESETS: dict[str, Preset] = {
     "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, ("game.rewards.potential", "reached"))),
     "swap-move": Preset("swap-move", goal=13),
     # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
-    # nowhere in time.  Young networks find shortest ones, settled ones do not.
+    # nowhere in time.  Young networks find shortest ones more often than settled ones.
     "copy-move": Preset(
         "copy-move",
         goal=19,
