@@ -120,7 +120,7 @@ def main(args: Args) -> int:
         system = system_of(said)
         game, known = system.game, scheme_files.load(args.scheme)
         name = game.targets[0].name
-        if len(game.targets) > 1 or game.cyclic or system.uniform:
+        if len(game.targets) > 1 or game.symmetry.order > 1 or system.uniform:
             raise ValueError(
                 f"{args.run}: expected a run with a network, on one target, whose moves are single terms"
             )

@@ -46,9 +46,9 @@ class Memory(NamedTuple):
     finished: replay.Replay
     limit: Int[Array, " targets"]
     """Moves allowed."""
-    tally: Int[Array, "targets 2"]
-    """Games of an iteration that began anew, and how many of them were finished within the limit; 0 until it is
-    played."""
+    tally: Int[Array, "targets R+2"]
+    """Of the games of an iteration that began anew, how many ended at each rank, R + 1 where they kept no limit; 0
+    until it is played."""
     waited: Int[Array, ""]
     """Iterations of games since the present network lowered a rank or a limit, or began."""
     networks: Int[Array, ""]
@@ -79,7 +79,8 @@ class MixConfig:
     basis_density: float = 0.1
     """Largest off-diagonal density of the random triangular matrices; each game draws its own."""
     shared_basis: bool = True
-    """A = B = C where the target's dimensions are equal, as in the paper."""
+    """A = B = C where the target's dimensions are equal, as in the paper.  Where moves are orbits bases are always
+    such that tensors stay symmetric."""
     pool: int = 1024
     """Best finished games remembered."""
     archive_share: float = 0.0
@@ -87,8 +88,8 @@ class MixConfig:
     taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.
     Beyond the paper."""
     mastery: float = 0.0
-    """Above 0: a target's limit falls by one move whenever this share of an iteration's games, of those that began
-    anew, have kept it, so that what one game found by luck is learned by many before they are asked for more.
+    """Above 0: a target's limit is one less than the rank that this share of an iteration's games, of those that began
+    anew, have reached, so that what one game found by luck is learned by many before they are asked for more.
     0: it is one less than the best rank found so far.  Beyond the paper."""
     patience: int = 0
     """A network whose games have not lowered a rank or a limit in so many iterations gives way to a new one, which
@@ -138,17 +139,15 @@ class AlphaTensor:
                 f"flip_checks: received {self.mix.flip_checks} over {self.game.ring.name};"
                 f" expected 0, or a ring of {flip_graph.RINGS}"
             )
-        if self.game.cyclic:
+        if self.game.symmetry.order > 1:
             for name, good in (
                 ("mix.flip_checks", not self.mix.flip_checks),
                 ("network.signed_permutations", not self.network.signed_permutations),
-                ("mix.shared_basis", self.mix.shared_basis or self.mix.canonical_share == 1),
             ):
                 if not good:
                     raise ValueError(
-                        f"{name} does not keep a tensor cyclically symmetric, as game.cyclic needs;"
-                        " expected mix.shared_basis=True, network.signed_permutations=False and"
-                        " mix.flip_checks=0"
+                        f"{name} does not keep a tensor symmetric, as game.cyclic and game.transposed need;"
+                        " expected network.signed_permutations=False and mix.flip_checks=0"
                     )
         if self.training.winners and len(self.game.targets) > 1:
             raise ValueError(
@@ -183,7 +182,7 @@ class AlphaTensor:
             factors=jnp.zeros((count, rank, 3, side), jnp.int32),
             finished=replay.empty(finished, self.mix.pool, devices),
             limit=jnp.array(self._naive, jnp.int32),
-            tally=jnp.zeros((count, 2), jnp.int32),
+            tally=jnp.zeros((count, rank + 2), jnp.int32),
             waited=jnp.int32(0),
             networks=jnp.int32(1),
         )
@@ -191,6 +190,11 @@ class AlphaTensor:
     @property
     def _naive(self) -> list[int]:
         return [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
+
+    @property
+    def given(self) -> np.ndarray:
+        """Terms of each target that every scheme of it begins with; ranks and limits in the memory are without them."""
+        return np.array([len(target.cubes) for target in self.game.targets], np.int32)
 
     def memory_spec(self):
         whole = P()
@@ -279,7 +283,9 @@ class AlphaTensor:
         shared = mix.shared_basis and equal
         density_key, key = jax.random.split(key)
         density = jax.random.uniform(density_key, maxval=mix.basis_density)
-        return bases.random_basis(key, game.ring, game.side, dims, density, shared)
+        if game.transposed:
+            return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry)
+        return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)
 
     def finish(self, memory: Memory, states: State, context: Start, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""
@@ -306,9 +312,7 @@ class AlphaTensor:
             )
         lower = jnp.any(memory.rank < before)
         # Games inside those that kept the limit need only repeat them.
-        anew = begun == 0
-        counts = jnp.stack([anew, anew & solved], axis=1).astype(jnp.int32)
-        tally = jnp.zeros_like(memory.tally).at[target].add(counts)
+        tally = jnp.zeros_like(memory.tally).at[target, rank].add((begun == 0).astype(jnp.int32))
         memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
         finished = solved
         if self.mix.archive_share:
@@ -345,18 +349,22 @@ class AlphaTensor:
         waited = jax.lax.pmin(memory.waited, AXIS)
         memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors, waited=waited)
         memory = self._lower_limits(memory._replace(tally=jax.lax.psum(memory.tally, AXIS)))
+        given = self.given
         return memory, {
-            "best_rank": memory.rank, "limit": self.limits(memory), "networks": memory.networks,
+            "best_rank": memory.rank + given, "limit": self.limits(memory) + given, "networks": memory.networks,
         }  # fmt: skip
 
     def _lower_limits(self, memory: Memory) -> Memory:
-        """Where enough of an iteration's games kept the limit, it falls by one."""
-        played, kept = memory.tally[:, 0], memory.tally[:, 1]
-        enough = (played > 0) & (kept >= self.mix.mastery * played) & (self.mix.mastery > 0)
+        """To one less than the rank that enough of an iteration's games reached."""
+        reached = jnp.cumsum(memory.tally, axis=1)
+        played = reached[:, -1:]
+        enough = (reached >= self.mix.mastery * played) & (played > 0) & (self.mix.mastery > 0)
+        rank = jnp.argmax(enough, axis=1)
+        limit = jnp.where(enough[:, -1], jnp.minimum(memory.limit, rank - 1), memory.limit)
         return memory._replace(
-            limit=memory.limit - enough,
+            limit=limit,
             tally=jnp.zeros_like(memory.tally),
-            waited=jnp.where(jnp.any(enough), 0, memory.waited),
+            waited=jnp.where(jnp.any(limit < memory.limit), 0, memory.waited),
         )
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from alphajax import replay
-from alphajax.alphatensor import bases, orbits
+from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.game import State, TensorGame
 from alphajax.alphatensor.moves import Move, one_term
@@ -103,8 +103,7 @@ def completed(
     def one(factors, rank, state):
         term, there = one_term(state.residual, game.ring)
         there &= state.moves == state.limit  # after an orbit it may be more
-        if game.cyclic:
-            there &= orbits.is_cube(term, game.ring)
+        there &= game.symmetry.terms(term, game.ring) == 1
         used = jnp.any(factors, axis=(-2, -1))
         there &= ~used[-1]
         place = jnp.where(there, jnp.sum(used), len(factors))

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.orbits import Symmetry
 
 
 class Basis(NamedTuple):
@@ -100,6 +102,52 @@ def random_basis(
     if shared:
         matrices, inverses = (jnp.repeat(x, 3, axis=0) for x in (matrices, inverses))
     return Basis(matrices, inverses)
+
+
+def symmetric_basis(
+    key: jax.Array, ring: Ring, dims: Int[Array, "3"], density: float | Float[Array, ""], symmetry: Symmetry
+) -> Basis:
+    """A random basis in which transposed moves are what they are in the canonical one.
+
+    The matrix of the second mode commutes with the transposition of its factors, that of the third is the first's
+    with its rows and columns exchanged alike; if modes are cycled too, all three are one that commutes.
+    """
+    own_key, key = jax.random.split(key)
+    side = len(symmetry.transposes[1])
+    own = _commuting(own_key, ring, dims[1], density, np.array(symmetry.transposes[1]))
+    if symmetry.cyclic:
+        return Basis(*(jnp.stack([x] * 3) for x in own))
+    free = random_basis(key, ring, side, dims, density)
+    third = np.array(symmetry.transposes[2])
+    return Basis(*(
+        jnp.stack([whole[0], middle, whole[0][third][:, third]]) for whole, middle in zip(free, own, strict=True)
+    ))  # fmt: skip
+
+
+def _commuting(key, ring: Ring, dim, density, places: np.ndarray):
+    """A random matrix that commutes with the involution `places`, and its inverse.
+
+    The product of a unit lower and a unit upper triangular one; a place and its partner count as one there.
+    """
+    side = len(places)
+    orbit = np.minimum(np.arange(side), places)
+    order = np.argsort(orbit, kind="stable")  # partners next to each other
+    back = np.argsort(order)
+    partner = back[places[order]]
+    below = orbit[order][:, None] > orbit[order][None]
+    # An entry and the one between its partners are the same.
+    flat = np.arange(side * side).reshape(side, side)
+    same = np.minimum(flat, flat[np.ix_(partner, partner)])
+    inside = order < dim
+    bits = jax.random.bits(key, (2, side * side), jnp.uint32)[:, same]
+    used = (bits >> 8) < jnp.asarray(density * 2**24).astype(jnp.uint32)
+    low = (bits & 255).astype(jnp.int32)
+    value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
+    entries = jnp.where(used & below & inside[:, None] & inside, value, 0)
+    lower, upper_t = entries + jnp.eye(side, dtype=jnp.int32)
+    inverse, upper_t_inverse = (_unit_triangular_inverse(x, ring.modulus) for x in (lower, upper_t))
+    found = ring.reduce(lower @ upper_t.T), ring.reduce(upper_t_inverse.T @ inverse)
+    return tuple(x[back][:, back] for x in found)
 
 
 def change_tensor(

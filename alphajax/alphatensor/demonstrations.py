@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphatensor import orbits
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Ring, canonical
+from alphajax.alphatensor.orbits import Symmetry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class Distribution:
     share_of_twos: float = 0.01
     """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
     cubes: float = 0.5
-    """Of a cyclic game's moves, the largest share of cubes; each demonstration draws its own."""
+    """Where moves are orbits, the largest share of those that an exchange of modes takes to themselves, for each
+    kind of exchange; each demonstration draws its own."""
 
     def __post_init__(self):
         if not 0 < self.min_density <= self.max_density <= 1:
@@ -94,16 +95,14 @@ def random_factors(
     return canonical(jnp.where(used, entry, 0).astype(jnp.int8), ring)
 
 
-def random_cubes(
-    key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution
+def random_orbits(
+    key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution, symmetry: Symmetry
 ) -> Int[Array, "B R 3 S"]:
-    """The moves with a share of cubes among them, the orbits in their one spelling."""
-    share_key, cube_key = jax.random.split(key)
-    share = jax.random.uniform(share_key, (factors.shape[0], 1), maxval=distribution.cubes)
-    cube = jax.random.uniform(cube_key, factors.shape[:2]) < share
-    cubes = jnp.broadcast_to(factors[:, :, :1], factors.shape)
-    found = jnp.where(cube[..., None, None], cubes, orbits.first(factors, ring.base))
-    return canonical(found, ring)
+    """The moves with shares of cubes and mirrored terms among them, each orbit in its one spelling."""
+    share_key, draw_key = jax.random.split(key)
+    share = jax.random.uniform(share_key, (2, factors.shape[0], 1), maxval=distribution.cubes)
+    cube, mirrored = jax.random.uniform(draw_key, (2, *factors.shape[:2])) < share
+    return symmetry.first(canonical(symmetry.alone(factors, cube, mirrored), ring), ring)
 
 
 def position(
@@ -128,11 +127,11 @@ def position(
     index = jnp.arange(count)
     kept = jnp.where((index < remaining)[:, None, None], factors, 0).astype(jnp.int32)
     cost = remaining
-    if game.cyclic:
-        cube = orbits.is_cube(factors, ring)
-        cost = jnp.sum(jnp.where(index < remaining, orbits.terms(cube), 0))
-        whole = jnp.where(cube[:, None, None], 0, kept)
-        kept = jnp.concatenate([kept, jnp.roll(whole, 1, axis=1), jnp.roll(whole, 2, axis=1)])
+    if game.symmetry.order > 1:
+        images, new = game.symmetry.orbit(factors, ring)
+        new &= (index < remaining)[:, None]
+        cost = jnp.sum(new, dtype=jnp.int32)
+        kept = jnp.where(new[..., None, None], images, 0).reshape(-1, *factors.shape[1:]).astype(jnp.int32)
     residual = ring.reduce(jnp.einsum("ri,rj,rk->ijk", kept[:, 0], kept[:, 1], kept[:, 2]))
     recent = remaining + np.arange(history)
     past = jnp.where(
@@ -170,7 +169,8 @@ def synthetic(
 ) -> Position:
     """A batch of random positions of random synthetic games.
 
-    The number of terms left is uniform on 1..limit + 1 and, *independently*, that of the moves still
+    The number of terms left is uniform on 1..limit + 1 (where moves are orbits: that of moves, as far as their terms
+    are at most limit + G) and, *independently*, that of the moves still
     allowed uniform on 1..limit.  Were a demonstration always solvable in the moves allowed, the value
     head would learn that every position is, and could not tell a dead end from a good position.
     `key` is consumed.
@@ -182,9 +182,12 @@ def synthetic(
         factor_key, (count, terms), game.side, dims, game.ring, distribution
     )
     most = jnp.minimum(limits + 1, game.max_moves)
-    if game.cyclic:
-        factors = random_cubes(jax.random.fold_in(factor_key, 1), factors, game.ring, distribution)
-        most = limits // 3 + 2  # moves: orbits, and a few cubes
+    if game.symmetry.order > 1:
+        factors = random_orbits(
+            jax.random.fold_in(factor_key, 1), factors, game.ring, distribution, game.symmetry
+        )
+        spent = jnp.cumsum(game.symmetry.terms(factors, game.ring), axis=1)
+        most = jnp.sum(spent <= (limits + game.symmetry.order)[:, None], axis=1)
     left = jax.random.randint(left_key, (count,), 1, most + 1)
     played = jax.random.randint(played_key, (count,), 0, limits)
     # One draw for the whole batch again: the labels' order.
@@ -212,7 +215,7 @@ def from_finished(
     order_key, left_key, label_key = jax.random.split(key, 3)
     index = jnp.arange(factors.shape[0])
     terms = rank
-    if game.cyclic:  # in moves from here on
+    if game.symmetry.order > 1:  # in moves from here on
         rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), dtype=jnp.int32)
     if order_free:
         scores = jnp.where(index < rank, jax.random.uniform(order_key, index.shape), 2.0)
@@ -227,7 +230,7 @@ def from_finished(
         scores, factors[arranged], left, rank - left, limit, dims,
         game=game, labels=labels, order_free=order_free,
     )
-    if game.cyclic:  # what has been played took terms - (terms left), not one a move
+    if game.symmetry.order > 1:  # what has been played took terms - (terms left), not one a move
         spent = (terms + found.value).astype(jnp.int16)
         observation = found.observation._replace(remaining=limit.astype(jnp.int16) - spent)
         found = found._replace(observation=observation)

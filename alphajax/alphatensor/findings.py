@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alphajax import __version__, runs
-from alphajax.alphatensor import algorithms, orbits, pictures, scheme_files, schemes
+from alphajax.alphatensor import algorithms, pictures, scheme_files, schemes
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.composition import canonical
 from alphajax.alphatensor.schemes import Scheme
@@ -23,12 +23,14 @@ class NotAScheme(RuntimeError):
 
 
 def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Scheme:
-    """Factors `[>= rank, 3, S]` of a target as a scheme, its padding cut off.
+    """Factors `[>= rank, 3, S]` of a target as a scheme, its padding cut off, behind the cubes that were given.
 
     Raises:
       NotAScheme: it does not decompose the target.
     """
     u, v, w = (factors[:rank, mode, : target.shape[mode]].T for mode in range(3))
+    if target.cubes:
+        u, v, w = (np.concatenate([np.array(target.cubes).T, x], axis=1) for x in (u, v, w))
     if ring != "Z":
         u, v, w = (x % int(ring[1:]) for x in (u, v, w))
     return checked(Scheme(u, v, w, target.sizes, ring), target)
@@ -81,10 +83,10 @@ class Findings:
 
     def update(self, state, progress: runs.Progress) -> list[Scheme]:
         """Verifies and saves whatever is better than before; returns it."""
-        ranks = progress.metrics["best_rank"]
+        ranks, given = progress.metrics["best_rank"], self.system.given.tolist()
         better = [
             i for i, rank in enumerate(ranks)
-            if rank < self.ranks[i] and rank <= self.system.game.max_moves
+            if rank < self.ranks[i] and rank - given[i] <= self.system.game.max_moves
         ]  # fmt: skip
         if not better:
             return []
@@ -93,9 +95,9 @@ class Findings:
         for index in better:
             target = self.system.game.targets[index]
             terms = factors[index]
-            if self.system.game.cyclic:
-                terms = orbits.expand(terms, self.system.game.ring)
-            scheme = to_scheme(terms, ranks[index], target, self.system.game.ring.name)
+            if self.system.game.symmetry.order > 1:
+                terms = self.system.game.symmetry.expand(terms, self.system.game.ring)
+            scheme = to_scheme(terms, ranks[index] - given[index], target, self.system.game.ring.name)
             # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
             scheme = checked(canonical(scheme), target)
             self.ranks[index], self.found[index] = ranks[index], scheme
@@ -149,7 +151,13 @@ class Findings:
         """What else than the played game had a part in the result."""
         if self.system.mix.flip_checks:
             return "flip graph"
-        return "moves that are cyclic orbits" if self.system.game.cyclic else None
+        game, helps = self.system.game, []
+        if game.symmetry.order > 1:
+            kinds = " and ".join(("cyclic",) * game.cyclic + ("transposed",) * game.transposed)
+            helps.append(f"moves that are {kinds} orbits")
+        if self.system.given.any():
+            helps.append("cubes of the diagonal that are given")
+        return "; ".join(helps) or None
 
     def finish(self, progress: runs.Progress, why: str) -> None:
         """The last files: result.json with what the whole run took, and the pictures."""
@@ -167,7 +175,7 @@ class Findings:
             panels["value error (moves)"] = ["learn/value_error"]
         game = self.system.game
         title = f"{game.targets[0].name} over {game.ring.name}, seed {self.seed}"
-        runs.draw_curves(self.folder, panels, title, {"best_rank": game.max_moves + 1})
+        runs.draw_curves(self.folder, panels, title, {"best_rank": game.max_moves + 1 + self.system.given[0]})
         for target, scheme in zip(self.system.game.targets, self.found, strict=True):
             if scheme is not None:
                 name = target.name.replace(",", "x")
@@ -184,10 +192,12 @@ class Findings:
             if scheme is None:
                 parts.append(f"{target.name}: no complete decomposition was found")
                 continue
+            ring = self.system.game.ring
+            naive = math.prod(target.sizes) if target.sizes else target.naive_rank(ring.modulus)
             parts.append(
                 f"{algorithms.readable(scheme)}\n\n"
                 f"verified: these {scheme.rank} products are {target.name} exactly, over {scheme.ring}"
-                f" (naive: {target.naive_rank(self.system.game.ring.modulus)})\n"
+                f" (naive: {naive})\n"
                 f"found after {duration(record['seconds'])}, {record['games']:,} games and"
                 f" {record['simulations']:,} simulations"
                 + ("" if self.learned else ", without learning")

@@ -6,7 +6,7 @@ is zero, or at the move limit, where what is left costs `-gamma(S)`, an upper bo
 (Fawzi et al., Nature 610:47, 2022, "TensorGame" and Methods).  So the return of a game is minus the
 rank of a decomposition that it shows how to complete.
 
-`cyclic` is not in the paper: a move then plays all terms of its cyclic orbit (`orbits`) and is paid
+`cyclic` and `transposed` are not in the paper: a move then plays all terms of its orbit (`orbits`) and is paid
 minus their number, so that every residual is as symmetric as the target.
 """
 
@@ -63,6 +63,9 @@ class TensorGame:
     cyclic: bool = False
     """A move is a whole cyclic orbit; every target must be cyclically symmetric.  `State.moves` and
     limits count terms: three of an orbit, one of a cube."""
+    transposed: bool = False
+    """A move is played together with its transpose; the one target must be a product n,m,m.  With `cyclic`: with
+    all six terms that both make of it."""
 
     def __post_init__(self):
         if not self.targets:
@@ -77,11 +80,29 @@ class TensorGame:
         for target in self.targets:
             if self.ring.modulus and not (target.array % self.ring.modulus).any():
                 raise ValueError(f"target {target.name} is zero over {self.ring.name}")
-            if self.cyclic and not orbits.is_symmetric(self.ring.reduce(target.array)):
+        if self.transposed and (
+            len(self.targets) > 1 or not self.targets[0].sizes or len(set(self.targets[0].sizes[1:])) > 1
+        ):
+            names = ", ".join(target.name for target in self.targets)
+            raise ValueError(f"transposed: received target {names}; expected one matrix product, n,m,m")
+        for target in self.targets:
+            # The smaller targets' own modes are padded.
+            reduced = self.ring.reduce(target.array)
+            if self.cyclic and not orbits.Symmetry(True).keeps(reduced):
                 raise ValueError(
                     f"cyclic: target {target.name} of shape {target.shape} is not the same when its"
                     " modes are cycled; expected one that is, as n,n,n"
                 )
+        if not self.symmetry.keeps(self.padded[0]):
+            raise ValueError(f"transposed: target {self.targets[0].name} is not the same when it is transposed")
+
+    @cached_property
+    def symmetry(self) -> orbits.Symmetry:
+        """Of which a move is an orbit."""
+        if not self.transposed:
+            return orbits.Symmetry(self.cyclic)
+        assert self.targets[0].sizes and self.side
+        return orbits.Symmetry(self.cyclic, orbits.transposes(*self.targets[0].sizes[:2], self.side))
 
     @cached_property
     def max_moves(self) -> int:
@@ -106,7 +127,7 @@ class TensorGame:
     @property
     def _most_terms(self) -> int:
         """Terms played by the longest game, whose last orbit may pass the limit."""
-        return self.max_moves + 2 * self.cyclic
+        return self.max_moves + self.symmetry.order - 1
 
     @cached_property
     def padded(self) -> np.ndarray:
@@ -149,12 +170,15 @@ class TensorGame:
 
     def _take(self, residual, action: Move):
         """The residual after a move, and how many terms the move plays."""
-        u, v, w = (action.factors[mode].astype(jnp.int32) for mode in range(3))
-        term, cost = u[:, None, None] * v[None, :, None] * w[None, None, :], jnp.int16(1)
-        if self.cyclic:
-            cube = orbits.is_cube(action.factors, self.ring)
-            term, cost = orbits.total(term, cube), orbits.terms(cube).astype(jnp.int16)
-        return self.ring.reduce(residual.astype(jnp.int32) - term).astype(self.dtype), cost
+        terms, cost = action.factors[None], jnp.int16(1)
+        if self.symmetry.order > 1:
+            terms, new = self.symmetry.orbit(action.factors, self.ring)
+            terms, cost = jnp.where(new[:, None, None], terms, 0), jnp.sum(new, dtype=jnp.int16)
+        taken = residual.astype(jnp.int32)
+        for term in terms.astype(jnp.int32):
+            u, v, w = term
+            taken -= u[:, None, None] * v[None, :, None] * w[None, None, :]
+        return self.ring.reduce(taken).astype(self.dtype), cost
 
     def peek(self, seen: Observation, action: Move) -> tuple[Float[Array, ""], Observation]:
         """The reward of a move short of the limit, and what the policy would see after it."""

@@ -35,6 +35,8 @@ class Preset:
     """Played at once, going with the winners.  Longer games need more of them: each move its lucky ones."""
     cyclic: bool = False
     """Moves are cyclic orbits."""
+    transposed: bool = False
+    """Moves are played with their transposes."""
     basis_density: float | None = None
     """Of the random bases over Z_p, where they are to stay near the canonical one."""
 
@@ -63,6 +65,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "3x3x3-cyclic-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, games=512, cyclic=True
+    ),
+    "2x3x3-transposed-z2": Preset(
+        ("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512, transposed=True
+    ),
+    "3x3x3-symmetric-z2": Preset(
+        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, games=512, cyclic=True, transposed=True
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -146,7 +154,7 @@ def _laptop(
 ) -> AlphaTensor:
     """Minutes on two cores; see the README for what each choice was measured to do."""
     # An order-free player has no use for the past, and its state is that much smaller.
-    game = TensorGame(targets=targets, ring=ring, history=0, cyclic=preset.cyclic)
+    game = TensorGame(targets=targets, ring=ring, history=0, cyclic=preset.cyclic, transposed=preset.transposed)
     assert game.side is not None
     return AlphaTensor(
         game=game,
@@ -165,13 +173,13 @@ def _laptop(
         training=TrainingConfig(
             games=preset.games, learner_steps=200 * preset.games // 256, batch=256, learning_rate=5e-3, clip=1.0,
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
-            # The value of cyclic positions is that much less exact.
-            winners=0.0 if len(targets) > 1 else 0.7 if preset.cyclic else 0.25,
+            # What a move of so many terms is worth is that much less exact.
+            winners=0.0 if len(targets) > 1 else 0.25 * game.symmetry.order,
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
             demonstration_share=0.7, best_share=0.15, archive_share=0.5, labels=4, played_labels=4,
-            order_free=True, shared_basis=preset.cyclic, pool=256,
+            order_free=True, shared_basis=False, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
             mastery=0.4, patience=12 if len(targets) == 1 else 0,
             # Near the canonical basis all games may end in the naive algorithm.  Over Z, far from it, what decomposes
@@ -180,7 +188,8 @@ def _laptop(
             basis_density=(
                 0.04 if not ring.modulus else preset.basis_density or (0.3 if preset.cyclic else 0.5)
             ),
-            distribution=Distribution(min_density=0.05),
+            # Of the naive algorithm's moves about half are their own transposes.
+            distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
         ),
     )  # fmt: skip
 

@@ -20,14 +20,14 @@ in 100,000 random residuals of the sizes used here)."""
 
 def rank_gf2(rows: list[Array]) -> Array:
     """Rank over GF(2) of matrices whose rows are bit masks (at most 31 bits), one array for each row."""
-    rank = jnp.zeros(rows[0].shape, jnp.int32)
-    for _ in rows:
-        pivot = functools.reduce(jnp.maximum, rows)
-        # Reducing the largest row by itself clears it; XOR with the pivot lowers exactly those rows
-        # that have its leading bit set, and no others.
-        rows = [jnp.minimum(row, row ^ pivot) for row in rows]
-        rank += (pivot != 0).astype(jnp.int32)
-    return rank
+    basis: list[Array] = []
+    for row in rows:
+        # An XOR with a reduced row lowers exactly those numbers that have its leading bit set; no later row of the
+        # basis has that bit.
+        for reduced in basis:
+            row = jnp.minimum(row, row ^ reduced)
+        basis.append(row)
+    return functools.reduce(jnp.add, [(row != 0).astype(row.dtype) for row in basis])
 
 
 Ternary = tuple[Array, Array]

@@ -5,7 +5,9 @@ skew-symmetric matrix times a vector, cyclic convolution; and any tensor a user 
 is NumPy on the host: targets become device constants when a game is built on them.
 """
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,13 +22,15 @@ class TargetError(ValueError):
 class Target:
     """A named three-way integer tensor, hashable so that it can stand in a static configuration.
 
-    `sizes` is (n, m, p) for a matrix multiplication and None for anything else.
+    `sizes` is (n, m, p) for a matrix multiplication and None for anything else.  Of `cubes`, terms
+    a (x) a (x) a that a scheme begins with, `array` is what is left.
     """
 
     name: str
     shape: tuple[int, int, int]
     data: bytes
     sizes: tuple[int, int, int] | None = None
+    cubes: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def array(self) -> np.ndarray:
@@ -107,6 +111,26 @@ def matmul(n: int, m: int, p: int) -> Target:
     return from_array(array, f"{n},{m},{p}", (n, m, p))
 
 
+def matmul_without_cubes(n: int, partition: Sequence[Sequence[int]]) -> Target:
+    """The n x n product less the cubes of a partition of the diagonal, which its schemes begin with.
+
+    Each part P of 1..n gives the term a (x) a (x) a with a = sum of e_ii over i in P.  What is left is cyclically
+    symmetric like the product, and as a sum of orbits alone (`orbits`) its rank is a multiple of three: of two
+    cubes and seven orbits there are schemes of 23 for 3 x 3.  Moosbauer and Poole, "Flip graphs with symmetry and
+    new matrix multiplication schemes" (2025), begin so.
+
+    Raises:
+      TargetError: the parts do not make up 1..n.
+    """
+    whole = matmul(n, n, n)
+    if sorted(i for part in partition for i in part) != list(range(1, n + 1)):
+        shown = "/".join(",".join(map(str, part)) for part in partition)
+        raise TargetError(f"cubes: received {shown}; expected each of 1..{n} in one of the parts")
+    diagonal = [[int(i == j and i + 1 in part) for i in range(n) for j in range(n)] for part in partition]
+    array = whole.array - sum(np.einsum("i,j,k->ijk", a, a, a) for a in diagonal)
+    return replace(from_array(array, whole.name, whole.sizes), cubes=tuple(map(tuple, diagonal)))
+
+
 def skew(n: int) -> Target:
     """A skew-symmetric n x n matrix times a vector.
 
@@ -134,20 +158,27 @@ def cyclic(n: int) -> Target:
 
 
 def parse(text: str) -> Target:
-    """A target from its name: "2,2,3", "skew4", "cyclic8", or the path of a `.npy` file.
+    """A target from its name: "2,2,3", "3,3,3/1,3/2" (less the cubes of {1, 3} and {2}), "skew4", "cyclic8", or
+    the path of a `.npy` file.
 
     Raises:
       TargetError: none of these.
     """
     text = text.strip()
-    parts = text.replace("x", ",").split(",")
-    if len(parts) == 3 and all(part.isdigit() for part in parts):
-        return matmul(*(int(part) for part in parts))
+    sizes, *cubes = (re.split("[,x]", part) for part in text.split("/"))
+    if len(sizes) == 3 and all(part.isdigit() for part in sum(cubes, sizes)):
+        n, m, p = map(int, sizes)
+        if not cubes:
+            return matmul(n, m, p)
+        if not n == m == p:
+            raise TargetError(f"target: received {text!r}; expected cubes only of a square product, as n,n,n/1,2/3")
+        return matmul_without_cubes(n, [[int(i) for i in part] for part in cubes])
     for prefix, build in (("skew", skew), ("cyclic", cyclic)):
         if text.startswith(prefix) and text[len(prefix):].isdigit():
             return build(int(text[len(prefix):]))
     if text.endswith(".npy"):
         return from_file(text)
     raise TargetError(
-        f"target: received {text!r}; expected n,m,p (as 2,2,3), skewN, cyclicN, or a file.npy"
+        f"target: received {text!r}; expected n,m,p (as 2,2,3), n,n,n/1,2/3 (less the cubes of"
+        " {1, 2} and {3}), skewN, cyclicN, or a file.npy"
     )

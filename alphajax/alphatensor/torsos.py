@@ -142,15 +142,17 @@ def rank_profiles(
     orthogonal to most of their factors leaves a matrix of low rank: the profile nearly shows the factors.
     """
     # The batch goes last, where the hardware's lanes are: [axis, row, column, B].
-    x = jnp.moveaxis(residual.astype(jnp.int32), (mode + 1, 0), (0, 3))[: vectors.shape[1]] % prime
+    x = jnp.moveaxis(residual, (mode + 1, 0), (0, 3))[: vectors.shape[1]]
     if x.shape[1] > x.shape[2]:  # a rank takes as many rounds as there are rows
         x = jnp.swapaxes(x, 1, 2)
     rows, columns = x.shape[1:3]
+    # Twice as many lanes where a row fits.
+    x = x.astype(jnp.int16 if prime in (2, 3) and columns < 16 else jnp.int32) % prime
     if prime in (2, 3):
         # Rows as bit masks, one for each value: adding slices is a few bit operations.
-        shifts = np.arange(columns, dtype=np.int32).reshape(1, 1, columns, 1)
         masks = tuple(
-            jnp.sum((x == value).astype(jnp.int32) << shifts, axis=2) for value in range(1, prime)
+            sum((x[:, :, c] == value).astype(x.dtype) << x.dtype.type(c) for c in range(columns))
+            for value in range(1, prime)
         )  # [axis, row, B]
         if prime == 2:
             (sums,) = _mix(masks, vectors, lambda a, b: (a[0] ^ b[0],))

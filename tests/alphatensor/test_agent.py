@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, orbits, tensors
+from alphajax.alphatensor import bases, tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
 from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
+from alphajax.alphatensor.orbits import Symmetry
 from alphajax.search import SearchConfig, SearchResult
 from alphajax.training import Step, TrainingConfig
 
@@ -87,18 +88,25 @@ def test_limits_fall_step_by_step_as_games_keep_them():
     memory = agent.init_memory(1)
     memory = memory._replace(rank=jnp.array([2, 3]), waited=jnp.int32(2))
     assert agent.limits(memory).tolist() == [2, 4]  # whatever one game has found
-    memory = agent._lower_limits(memory._replace(tally=jnp.array([[8, 3], [8, 3]])))
+    ended = lambda *rows: jnp.array(rows)  # noqa: E731 - games by rank 0..4, and those that kept no limit
+    nobody = [0] * 6
+    memory = agent._lower_limits(memory._replace(tally=ended([0, 0, 3, 0, 0, 5], [0, 0, 0, 0, 3, 5])))
     assert agent.limits(memory).tolist() == [2, 4] and int(memory.waited) == 2
-    memory = agent._lower_limits(memory._replace(tally=jnp.array([[0, 0], [8, 4]])))
+    memory = agent._lower_limits(memory._replace(tally=ended(nobody, [0, 0, 0, 0, 4, 4])))
     assert agent.limits(memory).tolist() == [2, 3] and int(memory.waited) == 0
     assert not memory.tally.any()
     due, after = agent.renew(memory._replace(waited=jnp.int32(3)))
     assert due and agent.limits(after).tolist() == [2, 4]
+    # Below what that share has reached, however far that is below the limit.
+    lower = agent._lower_limits(after._replace(tally=ended(nobody, [0, 0, 4, 3, 1, 0])))
+    assert agent.limits(lower).tolist() == [2, 1]
+    lower = agent._lower_limits(after._replace(tally=ended(nobody, [0, 0, 3, 3, 2, 0])))
+    assert agent.limits(lower).tolist() == [2, 2]
     memory = memory._replace(limit=jnp.array([1, 3]))
-    memory = agent._lower_limits(memory._replace(tally=jnp.array([[8, 8], [0, 0]])))
+    memory = agent._lower_limits(memory._replace(tally=ended([0, 8, 0, 0, 0, 0], nobody)))
     assert agent.limits(memory).tolist() == [1, 3]
     at_once = make(targets=targets)
-    memory = at_once._lower_limits(memory._replace(tally=jnp.array([[8, 8], [8, 8]])))
+    memory = at_once._lower_limits(memory._replace(tally=ended([0, 8, 0, 0, 0, 0], [0, 0, 0, 0, 8, 0])))
     assert at_once.limits(memory).tolist() == [1, 2]
 
 
@@ -309,7 +317,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         taken = {tuple(row.ravel().tolist()) for row in prefix if row.any()}
         assert taken < rows and len(taken) == prefix.any((1, 2)).sum()
         others = np.array([row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken])
-        terms = orbits.expand(others, ring) if cyclic else others
+        terms = Symmetry(True).expand(others, ring) if cyclic else others
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
         np.testing.assert_array_equal(states.residual[b], total)
         assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
@@ -323,7 +331,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     np.testing.assert_array_equal(short.moves, begun_short.moves)
     for b in np.flatnonzero(np.asarray(short.moves)):
         terms = np.asarray(begun_short.prefix[b], int)
-        terms = orbits.expand(terms, ring) if cyclic else terms
+        terms = Symmetry(True).expand(terms, ring) if cyclic else terms
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0)) + np.asarray(short.residual[b])
         changed = bases.change_tensor(jnp.asarray(game.padded[0]), begun_short.basis.matrices[b], ring)
         np.testing.assert_array_equal(total % 2, changed)
@@ -338,9 +346,9 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     rewards = -mask.astype(np.float32)
     memory, *_, sums = agent.finish(memory, state, start_, trajectories(moves, rewards, mask))
     assert sums["return"] == -int(begun.moves[b]) - len(left)
-    assert memory.tally.tolist() == [[0, 0]]  # it only repeated what kept the limit
+    assert not memory.tally.any()  # it only repeated what kept the limit
     found = np.asarray(memory.factors[0])
-    terms = orbits.expand(found, ring) if cyclic else found
+    terms = Symmetry(True).expand(found, ring) if cyclic else found
     total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
     np.testing.assert_array_equal(total, game.padded[0])
 
@@ -365,7 +373,7 @@ def test_a_game_that_was_one_term_short_is_remembered_with_it():
     moves = np.where(mask[..., None, None], played, 0).astype(np.int8)
     rewards = -mask.astype(np.float32)
     memory, *_ = jax.jit(agent.finish)(memory, states, begun, trajectories(moves, rewards, mask))
-    assert memory.tally.tolist() == [[3, 1]] and memory.rank.tolist() == [7]
+    assert memory.tally.tolist() == [[0] * 7 + [1, 0, 2]] and memory.rank.tolist() == [7]
     assert int(memory.finished.filled[0]) == 2
     assert memory.finished.items.rank[:2].tolist() == [8, 7]
     term = np.asarray(memory.finished.items.factors[0, 7], int)

@@ -1,15 +1,18 @@
 """Cyclic orbits, and the game whose moves they are."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import demonstrations, orbits, tensors
+from alphajax.alphatensor import bases, demonstrations, tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Move, Ring, canonical
 from alphajax.alphatensor.network import NetworkConfig
+from alphajax.alphatensor.orbits import Symmetry, transposes
 
 RINGS = [Ring(), Ring(2), Ring(3)]
 ring_id = "{0.name}".format
@@ -32,41 +35,82 @@ def tensor(factors, ring):
     return ring.reduce(np.einsum("ri,rj,rk->ijk", u, v, w))
 
 
-def moves(ring, count=40, side=3):
-    """Canonical moves, every third a cube, and what multiple of it (over Z: -1 or 1)."""
+SYMMETRIES = {
+    "cycled": Symmetry(True),
+    "transposed": Symmetry(False, transposes(2, 3, 9)),
+    "both": Symmetry(True, transposes(3, 3, 9)),
+}
+symmetries = pytest.mark.parametrize("symmetry", SYMMETRIES.values(), ids=SYMMETRIES)
+
+
+def moves(ring, count=40, side=9, symmetry=SYMMETRIES["cycled"]):
+    """Canonical moves of 2 x 3 times 3 x 3 and, where modes are cycled, of 3 x 3 times 3 x 3; every third a cube,
+    every second mirrored; over Z some with a negative factor."""
     generator = np.random.default_rng(0)
     factors = generator.integers(ring.lowest, ring.lowest + ring.base, (count, 3, side))
     factors[..., 0] = np.where(factors.any(axis=-1), factors[..., 0], 1)
-    factors[::3] = factors[::3, :1]
-    factors[::6, 2] *= -1
+    if not symmetry.cyclic:
+        factors[:, ::2, 6:] = 0
+        factors[..., 0] = 1
+    index = jnp.arange(count)
+    factors = np.array(symmetry.alone(jnp.asarray(factors), index % 3 == 0, index % 2 == 0))
+    factors[::5, 2] *= -1
     return np.asarray(canonical(jnp.asarray(ring.reduce(factors), jnp.int8), ring))
 
 
+def mirror(tensor, n, m):
+    """What the n x m times m x m product becomes when A, B, C are replaced by C', B', A'."""
+    out = np.zeros_like(tensor)
+    for (i, j), (k, h), (p, q) in itertools.product(*(np.ndindex(x) for x in ((n, m), (m, m), (m, n)))):
+        out[q * m + p, h * m + k, j * n + i] = tensor[i * m + j, k * m + h, p * n + q]
+    return out
+
+
+def test_a_product_is_the_same_when_transposed():
+    for n, m in ((2, 3), (3, 2), (3, 3)):
+        product = tensors.matmul(n, m, m).array
+        np.testing.assert_array_equal(mirror(product, n, m), product)
+        assert Symmetry(False, transposes(n, m, max(product.shape))).keeps(
+            np.pad(product, [(0, max(product.shape) - size) for size in product.shape])
+        )
+
+
+@symmetries
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
-def test_an_orbit_is_symmetric_and_a_cube_is_one_term(ring):
-    for index, move in enumerate(moves(ring)):
-        terms = orbits.expand(move[None], ring)
-        assert orbits.is_symmetric(tensor(terms, ring))
-        single = orbits.is_symmetric(tensor(move[None], ring))
-        assert len(terms) == (1 if single else 3)
-        assert single or index % 3
+def test_an_orbit_is_symmetric_and_as_small_as_can_be(ring, symmetry):
+    played = moves(ring, symmetry=symmetry)
+    counts = np.asarray(symmetry.terms(jnp.asarray(played), ring))
+    for index, move in enumerate(played):
+        terms = symmetry.expand(move[None], ring)
+        assert len(terms) == counts[index] and symmetry.order % len(terms) == 0
+        total = tensor(terms, ring)
+        assert symmetry.keeps(total)
+        if symmetry.cyclic:
+            np.testing.assert_array_equal(np.moveaxis(total, 0, -1), total)
+        if symmetry.transposes:
+            n = 3 if symmetry.cyclic else 2
+            np.testing.assert_array_equal(mirror(total, n, 3), total)
+        each = {tensor(term[None], ring).tobytes() for term in terms}
+        assert len(each) == len(terms)
+    assert set(counts) == {3: {1, 3}, 2: {1, 2}, 6: {1, 2, 3, 6}}[symmetry.order]
 
 
 def test_null_moves_have_no_terms():
-    assert orbits.expand(np.zeros((2, 3, 4), np.int8), Ring()).shape == (0, 3, 4)
+    assert SYMMETRIES["both"].expand(np.zeros((2, 3, 9), np.int8), Ring()).shape == (0, 3, 9)
 
 
+@symmetries
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
-def test_all_spellings_of_an_orbit_have_one_first(ring):
-    factors = moves(ring)
-    rolled = [jnp.asarray(np.roll(factors, turn, axis=1)) for turn in range(3)]
-    spellings = [canonical(orbits.first(x, ring.base), ring) for x in rolled]
-    for index, (a, b, c) in enumerate(zip(*spellings, strict=True)):
-        total = tensor(orbits.expand(factors[index][None], ring), ring)
-        np.testing.assert_array_equal(tensor(orbits.expand(np.asarray(a)[None], ring), ring), total)
+def test_all_spellings_of_an_orbit_have_one_first(ring, symmetry):
+    factors = moves(ring, symmetry=symmetry)
+    images, _ = symmetry.orbit(jnp.asarray(factors), ring)
+    spellings = [canonical(symmetry.first(images[:, g], ring), ring) for g in range(symmetry.order)]
+    for index, (a, *others) in enumerate(zip(*(np.asarray(x) for x in spellings), strict=True)):
+        total = tensor(symmetry.expand(factors[index][None], ring), ring)
+        np.testing.assert_array_equal(tensor(symmetry.expand(a[None], ring), ring), total)
         if ring.modulus == 2:  # elsewhere signs are given away to the last factor before and after
-            np.testing.assert_array_equal(a, b)
-            np.testing.assert_array_equal(a, c)
+            for other in others:
+                np.testing.assert_array_equal(a, other)
 
 
 @pytest.mark.parametrize("ring", [Ring(), Ring(2)], ids=ring_id)
@@ -76,32 +120,61 @@ def test_strassen_is_three_moves_of_seven_terms(ring):
     last, rewards = jax.lax.scan(game.step, game.init(jax.random.key(0)), Move(played))
     assert rewards.tolist() == [-1.0, -3.0, -3.0]
     assert not last.residual.any() and last.moves == 7 and game.is_terminal(last)
-    terms = orbits.expand(np.asarray(played), ring)
+    terms = game.symmetry.expand(np.asarray(played), ring)
     np.testing.assert_array_equal(tensor(terms, ring), ring.reduce(PRODUCT.array))
 
 
+GAMES = {
+    "cycled": dict(targets=(PRODUCT,), cyclic=True),
+    "transposed": dict(targets=(tensors.matmul(2, 3, 3),), transposed=True),
+    "both": dict(targets=(PRODUCT,), cyclic=True, transposed=True),
+}
+
+
+@pytest.mark.parametrize("settings", GAMES.values(), ids=GAMES)
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
-def test_demonstrations_are_symmetric_and_end_at_zero(ring):
-    game = TensorGame(targets=(PRODUCT,), ring=ring, history=0, cyclic=True)
+def test_demonstrations_are_symmetric_and_end_at_zero(ring, settings):
+    game = TensorGame(ring=ring, history=0, **settings)
     count, labels = 64, 4
-    limits, dims = jnp.full((count,), 8), jnp.full((count, 3), 4, jnp.int8)
+    limits, dims = jnp.full((count,), 8), jnp.broadcast_to(np.array(game.targets[0].shape, np.int8), (count, 3))
     make = jax.jit(
         lambda key: demonstrations.synthetic(
             key, limits, dims, game, demonstrations.Distribution(), labels
         )
     )
     found = make(jax.random.key(0))
-    lengths = set()
+    lengths, sizes = set(), set()
     for b in range(count):
         residual = np.asarray(found.observation.residual[b], int)
-        assert orbits.is_symmetric(residual)
+        assert game.symmetry.keeps(residual)
         taught = np.asarray(found.actions[b])[np.asarray(found.weights[b]) > 0]
         lengths.add(len(taught))
         if len(taught) < labels:  # all that remain are taught
-            terms = orbits.expand(taught, ring)
+            terms = game.symmetry.expand(taught, ring)
             np.testing.assert_array_equal(tensor(terms, ring), residual)
             assert found.value[b] == -len(terms)
-    assert lengths == {1, 2, 3, 4}
+            sizes.update(np.asarray(game.symmetry.terms(jnp.asarray(taught), ring)).tolist())
+    assert lengths == {1, 2, 3, 4} and {1, game.symmetry.order} <= sizes
+
+
+@pytest.mark.parametrize("settings", GAMES.values(), ids=GAMES)
+@pytest.mark.parametrize("ring", RINGS, ids=ring_id)
+def test_bases_and_moves_keep_what_is_symmetric(ring, settings):
+    game = TensorGame(ring=ring, history=0, **settings)
+    network = NetworkConfig(signed_permutations=False, token_entries=1)
+    agent = AlphaTensor(game=game, network=network, mix=MixConfig(canonical_share=0.0, basis_density=0.4))
+    memory = agent.init_memory(1)
+    states, begun = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), memory, 8)
+    played = moves(ring, 8, game.side, SYMMETRIES["transposed"] if game.side == 9 else Symmetry(True))
+    after, _ = jax.jit(jax.vmap(game.step))(states, Move(jnp.asarray(played)))
+    changed = 0
+    for b in range(8):
+        assert game.symmetry.keeps(np.asarray(states.residual[b]))
+        assert game.symmetry.keeps(np.asarray(after.residual[b]))
+        inverse = bases.change_tensor(states.residual[b], begun.basis.inverses[b], ring)
+        np.testing.assert_array_equal(inverse, game.padded[0])
+        changed += (np.asarray(states.residual[b]) != game.padded[0]).any()
+    assert changed >= 4
 
 
 def test_a_finished_game_counts_terms_not_moves():
@@ -120,7 +193,7 @@ def test_a_finished_game_counts_terms_not_moves():
     for b in range(32):
         assert found.observation.remaining[b] == 1 - found.value[b]  # one term is to spare
         taught = np.asarray(found.actions[b])[np.asarray(found.weights[b]) > 0]
-        residual = tensor(orbits.expand(taught, ring), ring)
+        residual = tensor(game.symmetry.expand(taught, ring), ring)
         np.testing.assert_array_equal(residual, found.observation.residual[b])
 
 
@@ -135,12 +208,13 @@ def test_an_orbit_that_the_limit_has_no_room_for_is_no_solution():
 def test_what_is_not_symmetric_is_refused():
     with pytest.raises(ValueError, match="cyclic: target 2,2,3"):
         TensorGame(targets=(tensors.matmul(2, 2, 3),), cyclic=True)
+    for target in (tensors.matmul(2, 2, 3), tensors.skew(3)):
+        with pytest.raises(ValueError, match=f"transposed: received target {target.name}; expected one"):
+            TensorGame(targets=(target,), transposed=True)
     game = TensorGame(targets=(PRODUCT,), cyclic=True)
-    still = NetworkConfig(signed_permutations=False, token_entries=4)
     for name, network, mix in (
         ("network.signed_permutations", NetworkConfig(token_entries=4), MixConfig()),
-        ("mix.shared_basis", still, MixConfig(shared_basis=False)),
-        ("mix.flip_checks", still, MixConfig(flip_checks=1)),
+        ("mix.flip_checks", NetworkConfig(signed_permutations=False, token_entries=4), MixConfig(flip_checks=1)),
     ):
         with pytest.raises(ValueError, match=name):
             AlphaTensor(game=game, network=network, mix=mix)

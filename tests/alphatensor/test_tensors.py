@@ -57,11 +57,21 @@ def test_targets_are_hashable_values():
     "text, same",
     [
         ("2,2,3", tensors.matmul(2, 2, 3)), (" 2x2x3 ", tensors.matmul(2, 2, 3)),
+        ("3,3,3/1,3/2", tensors.matmul_without_cubes(3, [[1, 3], [2]])),
         ("skew4", tensors.skew(4)), ("cyclic8", tensors.cyclic(8)),
     ],
 )
 def test_parse(text, same):
     assert tensors.parse(text) == same
+
+
+@pytest.mark.parametrize("partition", [[[1, 2, 3]], [[1, 3], [2]], [[3], [1], [2]]])
+def test_the_cubes_and_what_is_left_are_the_product(partition):
+    target = tensors.matmul_without_cubes(3, partition)
+    cubes = [np.einsum("i,j,k->ijk", *[np.array(cube)] * 3) for cube in target.cubes]
+    assert len(cubes) == len(partition) and sum(cube.trace() for cube in cubes) >= 3
+    np.testing.assert_array_equal(target.array + sum(cubes), tensors.matmul(3, 3, 3).array)
+    assert target.sizes == (3, 3, 3) and target.name == "3,3,3"
 
 
 def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
@@ -79,6 +89,9 @@ def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
         (lambda: tensors.matmul(2, 2, 13), "from 1 to 12"),
         (lambda: tensors.skew(1), "at least 2"),
         (lambda: tensors.parse("2,2"), "expected n,m,p"),
+        (lambda: tensors.parse("2,3,3/1,2"), "only of a square product"),
+        (lambda: tensors.parse("3,3,3/1,3"), "received 1,3; expected each of 1..3 in one of the parts"),
+        (lambda: tensors.parse("3,3,3/1,3/x"), "expected n,m,p"),
         (lambda: tensors.parse("nothing.npy"), "cannot read"),
         (lambda: tensors.from_array(np.zeros((2, 2, 2), int)), "zero everywhere"),
         (lambda: tensors.from_array(np.ones((2, 2), int)), "three non-empty"),
