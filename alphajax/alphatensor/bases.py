@@ -143,8 +143,11 @@ def _commuting(key, ring: Ring, dim, density, places: np.ndarray):
     used = (bits >> 8) < jnp.asarray(density * 2**24).astype(jnp.uint32)
     low = (bits & 255).astype(jnp.int32)
     value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
-    entries = jnp.where(used & below & inside[:, None] & inside, value, 0)
-    lower, upper_t = entries + jnp.eye(side, dtype=jnp.int32)
+    free = below & inside[:, None] & inside[None]
+    lower, upper_t = (
+        jnp.where(free & chosen, x, 0) + jnp.eye(side, dtype=jnp.int32)
+        for chosen, x in zip(used, jnp.broadcast_to(value, used.shape), strict=True)
+    )
     inverse, upper_t_inverse = (_unit_triangular_inverse(x, ring.modulus) for x in (lower, upper_t))
     found = ring.reduce(lower @ upper_t.T), ring.reduce(upper_t_inverse.T @ inverse)
     return tuple(x[back][:, back] for x in found)
