@@ -59,6 +59,11 @@ class TailoredAgent(AlphaTensor):
         super().__post_init__()
         if len(self.game.targets) != 1:
             raise ValueError(f"targets: received {len(self.game.targets)}; expected one to tailor for")
+        if self.game.symmetry.order > 1 or self.given.any():
+            raise ValueError(
+                "game.cyclic, game.transposed, or a target with given cubes: tailoring measures schemes whose every"
+                " term was played; expected neither"
+            )
         if not 1 <= self.moves <= self.game.max_moves:
             raise ValueError(f"moves: received {self.moves}; expected 1..{self.game.max_moves}")
         if self.mix.canonical_share not in (0, 1) or self.mix.best_share != 0:

@@ -80,21 +80,15 @@ class TensorGame:
         for target in self.targets:
             if self.ring.modulus and not (target.array % self.ring.modulus).any():
                 raise ValueError(f"target {target.name} is zero over {self.ring.name}")
-        if self.transposed and (
-            len(self.targets) > 1 or not self.targets[0].sizes or len(set(self.targets[0].sizes[1:])) > 1
-        ):
-            names = ", ".join(target.name for target in self.targets)
-            raise ValueError(f"transposed: received target {names}; expected one matrix product, n,m,m")
-        for target in self.targets:
-            # The smaller targets' own modes are padded.
-            reduced = self.ring.reduce(target.array)
-            if self.cyclic and not orbits.Symmetry(True).keeps(reduced):
+            if self.cyclic and not orbits.Symmetry(True).keeps(self.ring.reduce(target.array)):
                 raise ValueError(
                     f"cyclic: target {target.name} of shape {target.shape} is not the same when its"
                     " modes are cycled; expected one that is, as n,n,n"
                 )
-        if not self.symmetry.keeps(self.padded[0]):
-            raise ValueError(f"transposed: target {self.targets[0].name} is not the same when it is transposed")
+        sizes = [target.sizes for target in self.targets]
+        if self.transposed and (len(sizes) > 1 or not sizes[0] or sizes[0][1] != sizes[0][2]):
+            names = ", ".join(target.name for target in self.targets)
+            raise ValueError(f"transposed: received target {names}; expected one matrix product, n,m,m")
 
     @cached_property
     def symmetry(self) -> orbits.Symmetry:

@@ -56,6 +56,9 @@ def test_the_agent_plays_what_is_measured():
     with pytest.raises(ValueError, match="targets: received 2"):
         targets = (tensors.matmul(1, 2, 1), tensors.matmul(1, 1, 2))
         tailored(replace(SYSTEM, game=TensorGame(targets=targets)), 2)
+    with pytest.raises(ValueError, match="given cubes"):
+        part = tensors.matmul_without_cubes(2, [[1], [2]])
+        tailored(replace(SYSTEM, game=TensorGame(targets=(part,))), 2)
     for changed in (dict(canonical_share=0.5), dict(best_share=0.5), dict(pool=4)):
         with pytest.raises(ValueError, match=next(iter(changed))):
             replace(TUNED, mix=replace(TUNED.mix, **changed))
