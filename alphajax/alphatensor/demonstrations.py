@@ -170,10 +170,9 @@ def synthetic(
     """A batch of random positions of random synthetic games.
 
     The number of terms left is uniform on 1..limit + 1 (where moves are orbits: that of moves, as far as their terms
-    are at most limit + G) and, *independently*, that of the moves still
-    allowed uniform on 1..limit.  Were a demonstration always solvable in the moves allowed, the value
-    head would learn that every position is, and could not tell a dead end from a good position.
-    `key` is consumed.
+    are at most limit + G) and, *independently*, that of the moves still allowed uniform on 1..limit.  Were a
+    demonstration always solvable in the moves allowed, the value head would learn that every position is, and could
+    not tell a dead end from a good position.  `key` is consumed.
     """
     count = limits.shape[0]
     factor_key, left_key, played_key, label_key = jax.random.split(key, 4)

@@ -62,7 +62,7 @@ class TailoredAgent(AlphaTensor):
         if self.game.symmetry.order > 1 or self.given.any():
             raise ValueError(
                 "game.cyclic, game.transposed, or a target with given cubes: tailoring measures schemes whose every"
-                " term was played; expected neither"
+                " term was played; expected none of these"
             )
         if not 1 <= self.moves <= self.game.max_moves:
             raise ValueError(f"moves: received {self.moves}; expected 1..{self.game.max_moves}")

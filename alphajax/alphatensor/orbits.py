@@ -93,7 +93,7 @@ class Symmetry:
             one, other = v[..., np.minimum(places, opposite)], v[..., np.maximum(places, opposite)]
             even = jnp.where(jnp.any(one, axis=-1, keepdims=True), one, other)
             mirrored = mirrored[..., None]
-            v, w = jnp.where(mirrored, even, v), jnp.where(mirrored, u[..., np.array(self.transposes[2])], w)
+            v, w = jnp.where(mirrored, even, v), jnp.where(mirrored, self.transpose(factors, 2), w)
             # A cube that is mirrored is one of a mirrored factor.
             u = jnp.where(cube[..., None] & mirrored & self.cyclic, even, u)
         if self.cyclic:

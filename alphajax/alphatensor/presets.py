@@ -188,7 +188,7 @@ def _laptop(
             basis_density=(
                 0.04 if not ring.modulus else preset.basis_density or (0.3 if preset.cyclic else 0.5)
             ),
-            # Of the naive algorithm's moves about half are their own transposes.
+            # Of the moves of the naive 2 x 3 x 3, and of its best schemes, half are their own transposes.
             distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
         ),
     )  # fmt: skip
