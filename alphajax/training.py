@@ -95,7 +95,8 @@ class System(Protocol):
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
     step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
     asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.
+    replay.  A system may have `explore(params, key, memory) -> (memory, sums)` or None: a search of another kind
+    than games, asked after them, with sums to add up over devices.
     """
 
     game: games.Game
@@ -371,6 +372,10 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
     states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
+    explore = getattr(system, "explore", None)
+    if explore is not None:
+        memory, found = explore(state.params, jax.random.fold_in(play_key, system.max_steps), memory)
+        sums |= found
     return memory, replay.write(state.replay, items, mask), sums
 
 

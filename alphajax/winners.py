@@ -14,7 +14,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -23,8 +22,7 @@ def survivors(
 ) -> Int[Array, " B"]:
     """Which game goes on in the place of each.
 
-    Places are drawn in proportion to `exp(gain / temperature)` by systematic resampling: a game with the share
-    p of its group's N places gets floor(p N) or ceil(p N) of them.
+    Places are drawn in proportion to `exp(gain / temperature)` (`systematic`).
 
     Args:
       key: consumed.
@@ -33,16 +31,20 @@ def survivors(
       groups: their sizes, which add up to B; games of one group follow each other, and take places of their
         own group only.
     """
-    first = np.cumsum([0, *groups])
+    first = [0, *itertools.accumulate(groups)]
     return jnp.concatenate([
-        start + _drawn(jax.random.fold_in(key, start), gains[start:stop], temperature)
+        start + systematic(jax.random.fold_in(key, start), gains[start:stop] / temperature, stop - start)
         for start, stop in itertools.pairwise(first)
     ])  # fmt: skip
 
 
-def _drawn(key, gains: Float[Array, " N"], temperature: float) -> Int[Array, " N"]:
-    count = gains.shape[0]
+def systematic(key: jax.Array, log_weights: Float[Array, " N"], count: int) -> Int[Array, " count"]:
+    """`count` indices in proportion to their weights by systematic resampling, in ascending order.
+
+    One with the share p of all weight is there floor(p count) or ceil(p count) times.  `key` is consumed.
+    """
     marks = (jnp.arange(count) + jax.random.uniform(key)) / count
-    share = jnp.cumsum(jax.nn.softmax(gains / temperature))
+    share = jnp.cumsum(jax.nn.softmax(log_weights))
     # Sums of float32 may end just below 1.
-    return jnp.minimum(jnp.searchsorted(share, marks, side="right"), count - 1).astype(jnp.int32)
+    last = log_weights.shape[0] - 1
+    return jnp.minimum(jnp.searchsorted(share, marks, side="right"), last).astype(jnp.int32)

@@ -17,9 +17,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, demonstrations, flip_graph, flip_improver
+from alphajax.alphatensor import archive, bases, beam, demonstrations, flip_graph, flip_improver
 from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
+from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
@@ -130,6 +131,8 @@ class AlphaTensor:
     search: SearchConfig = SearchConfig()
     training: TrainingConfig = TrainingConfig()
     mix: MixConfig = MixConfig()
+    beam: BeamConfig = BeamConfig()
+    """Beyond the paper: after each iteration's games, a beam looks for a lower rank than the best."""
     uniform: bool = False
     """The control: candidates drawn uniformly, no network."""
 
@@ -153,6 +156,11 @@ class AlphaTensor:
             raise ValueError(
                 f"winners: received {self.training.winners} with {len(self.game.targets)} targets; expected 0, because"
                 " games on one target would take the places of games on another"
+            )
+        if self.beam.width and len(self.game.targets) > 1:
+            raise ValueError(
+                f"beam.width: received {self.beam.width} with {len(self.game.targets)} targets; expected 0, because all"
+                " games of a beam begin with one"
             )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
@@ -239,17 +247,8 @@ class AlphaTensor:
             state = self.game.start(target, limits[target])
             basis = bases.identity(self.game.side)
             if self.mix.canonical_share < 1:
-                changed = self._random_basis(basis_key, state.dims)
                 plain = jax.random.bernoulli(canonical_key, self.mix.canonical_share)
-                basis = jax.tree.map(lambda a, b: jnp.where(plain, a, b), basis, changed)
-                tensor = bases.change_tensor(state.residual, basis.matrices, self.game.ring)
-                # An entry too large for the residual's dtype: play this one in the canonical basis.
-                fits = jnp.all(jnp.abs(tensor) <= self.game.largest_start)
-                basis = jax.tree.map(
-                    lambda a, b: jnp.where(fits, a, b), basis, bases.identity(self.game.side)
-                )
-                tensor = jnp.where(fits, tensor, state.residual).astype(self.game.dtype)
-                state = state._replace(residual=tensor)
+                state, basis = self._in_basis(basis_key, state, jnp.where(plain, 0.0, self.mix.basis_density))
             return state, Start(target, basis, nothing, state.moves)
 
         fresh = jax.vmap(one)(jax.random.split(key, count))
@@ -277,39 +276,75 @@ class AlphaTensor:
     def _inside(self, count: int) -> int:
         return round(count * self.mix.archive_share)
 
-    def _random_basis(self, key, dims) -> Basis:
+    def _in_basis(self, key, state: State, density) -> tuple[State, Basis]:
+        """A first state in a random basis of at most that density; 0: in the canonical one."""
+        plain = bases.identity(self.game.side)
+        basis = self._random_basis(key, state.dims, density)
+        tensor = bases.change_tensor(state.residual, basis.matrices, self.game.ring)
+        # An entry too large for the residual's dtype: play this one in the canonical basis.
+        fits = jnp.all(jnp.abs(tensor) <= self.game.largest_start) & (density > 0)
+        basis = jax.tree.map(lambda a, b: jnp.where(fits, a, b), basis, plain)
+        tensor = jnp.where(fits, tensor, state.residual).astype(self.game.dtype)
+        return state._replace(residual=tensor), basis
+
+    def _random_basis(self, key, dims, most) -> Basis:
         mix, game = self.mix, self.game
         equal = all(len(set(target.shape)) == 1 for target in game.targets)
         shared = mix.shared_basis and equal
         density_key, key = jax.random.split(key)
-        density = jax.random.uniform(density_key, maxval=mix.basis_density)
+        density = jax.random.uniform(density_key, maxval=most)
         if game.transposed:
             return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)
 
+    def explore(self, params, key: jax.Array, memory: Memory):
+        """A beam for fewer terms than the best known; what it finds is remembered as played games are."""
+        if not self.beam.width:
+            return memory, {}
+        basis_key, key = jax.random.split(key)
+        limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
+        target = jnp.int32(0)
+        state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
+        ended = beam.search(params, key, state, self.game, self.policy, self.beam)
+        count, rank = self.beam.width, self.game.max_moves
+        moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
+        found = Finished(
+            moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank],
+            jnp.where(ended.left >= 0, limit - ended.left, rank + 1).astype(jnp.int32),
+            *jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), (state.dims, target, basis)),
+        )
+        there = ended.left >= 0
+        memory = self._record(memory, found)._replace(
+            finished=replay.write(memory.finished, found, there),
+            waited=jnp.where(jnp.any(there), 0, memory.waited),
+        )
+        return memory, {"beam_solved": jnp.sum(there, dtype=jnp.int32)}
+
+    def _record(self, memory: Memory, found: Finished) -> Memory:
+        """The best of each target, in the canonical basis."""
+        # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
+        for index in range(len(self.game.targets)):
+            ranks = jnp.where(found.target == index, found.rank, self.game.max_moves + 1)
+            best = jnp.argmin(ranks)
+            back = bases.change_factors(found.factors[best], found.basis.inverses[best], self.game.ring)
+            better = ranks[best] < memory.rank[index]
+            memory = memory._replace(
+                rank=memory.rank.at[index].min(ranks[best]),
+                factors=memory.factors.at[index].set(jnp.where(better, back, memory.factors[index])),
+            )
+        return memory
+
     def finish(self, memory: Memory, states: State, context: Start, played: games.Trajectories):
         """Finished games into the memory, all positions into the replay with their observed return."""
         target, basis, prefix, begun = jax.tree.map(lambda x: x[played.origin], context)
-        # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
         # The last orbit may take more terms than were left.
         solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         before = memory.rank
         moves = jnp.where(played.mask[..., None, None], played.steps.action.factors, 0)
         factors = archive.join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves  # [B, R, 3, S]
-        for index in range(len(self.game.targets)):
-            ranks = jnp.where(target == index, rank, self.game.max_moves + 1)
-            best = jnp.argmin(ranks)
-            back = bases.change_factors(
-                factors[best], basis.inverses[best], self.game.ring
-            )
-            better = ranks[best] < memory.rank[index]
-            memory = memory._replace(
-                rank=memory.rank.at[index].min(ranks[best]),
-                factors=memory.factors.at[index].set(
-                    jnp.where(better, back, memory.factors[index])
-                ),
-            )
+        kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
+        memory = self._record(memory, kept)
         lower = jnp.any(memory.rank < before)
         # Games inside those that kept the limit need only repeat them.
         tally = jnp.zeros_like(memory.tally).at[target, rank].add((begun == 0).astype(jnp.int32))
@@ -317,7 +352,7 @@ class AlphaTensor:
         finished = solved
         if self.mix.archive_share:
             factors, rank, finished = archive.completed(factors, rank, states, self.game)
-        kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
+            kept = kept._replace(factors=factors.astype(jnp.int8), rank=rank)
         if self.mix.flip_checks:
             # The order of the rows may repeat; what each walk draws for itself comes from its game.
             key = jax.random.key(memory.finished.next[0])

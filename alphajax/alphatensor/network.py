@@ -139,12 +139,14 @@ class Network(nn.Module):
         legal = self.alphabet.legal(position, empty, dims[:, None])
         return jnp.where(legal, logits, jnp.finfo(jnp.float32).min)
 
-    def propose(self, key, obs: Observation, k: int):
-        """K sampled moves as tokens `[B, K, tokens]` and the value's quantiles `[B, Q]`."""
+    def propose(self, key, obs: Observation, k: int, temperature: float):
+        """K sampled moves as tokens `[B, K, tokens]`, their log-probabilities at temperature 1 `[B, K]`, and the
+        value's quantiles `[B, Q]`."""
         logits, feature, state = self.head.first(self.torso(obs))
         quantiles = self.value(feature)
         batch = logits.shape[0]
         empty = jnp.ones((batch, k), bool)
+        total = jnp.zeros((batch, k), jnp.float32)
         tokens: list[jax.Array] = []
         for position in range(self.alphabet.count):
             if position:
@@ -153,11 +155,12 @@ class Network(nn.Module):
                 empty = jnp.ones((batch, k), bool)
             # The first token's logits are shared by all candidates (axis 1 has length 1).
             shown = empty if position else empty[:, :1]
-            masked = self.mask(logits / self.config.temperature, position, shown, obs.dims)
+            masked = self.mask(logits / temperature, position, shown, obs.dims)
             token = sample(jax.random.fold_in(key, position), masked, k)
+            total += _at(jax.nn.log_softmax(self.mask(logits, position, shown, obs.dims)), token)
             empty &= token == self.alphabet.zero
             tokens.append(token)
-        return jnp.stack(tokens, axis=-1), quantiles
+        return jnp.stack(tokens, axis=-1), total, quantiles
 
     def values(self, obs: Observation):
         """The value's quantiles `[B, Q]` alone."""
@@ -173,10 +176,14 @@ class Network(nn.Module):
                 empty = jnp.ones(tokens.shape[:2], bool)
             masked = self.mask(logits[:, :, position], position, empty, obs.dims)
             token = tokens[:, :, position]
-            log_probability = jax.nn.log_softmax(masked)
-            total += jnp.take_along_axis(log_probability, token[..., None], axis=-1)[..., 0]
+            total += _at(jax.nn.log_softmax(masked), token)
             empty &= token == self.alphabet.zero
         return total, self.value(feature)
+
+
+def _at(table: Float[Array, "B #K V"], index: Int[Array, "B K"]) -> Float[Array, "B K"]:
+    table = jnp.broadcast_to(table, (*index.shape, table.shape[-1]))
+    return jnp.take_along_axis(table, index[..., None], axis=-1)[..., 0]
 
 
 def sample(key: jax.Array, logits: Float[Array, "B #K V"], k: int) -> Int[Array, "B K"]:
@@ -226,17 +233,27 @@ class NetworkPolicy:
 
     def propose(self, params, key: jax.Array, observation: Observation, k: int):
         """As `alphajax.search.Proposer`: sampled, so every log-weight is 0."""
+        moves, _, quantiles = self._sample(params, key, observation, k, self.config.temperature)
+        value = risk_seeking_mean(quantiles, self.config.risk)
+        return moves, jnp.zeros(moves.factors.shape[:2], jnp.float32), value
+
+    def draw(self, params, key: jax.Array, observation: Observation, k: int, temperature: float):
+        """K moves sampled at a temperature, and their log-probabilities `[B, K]` at temperature 1."""
+        return self._sample(params, key, observation, k, temperature)[:2]
+
+    def _sample(self, params, key, observation: Observation, k: int, temperature: float):
         turned, signed = observation, None
         if self.config.signed_permutations:
             sign_key, key = jax.random.split(key)
             turned, signed = self.turn(sign_key, observation)
-        tokens, quantiles = self.network.apply(params, key, turned, k, method=Network.propose)
+        tokens, log_probs, quantiles = self.network.apply(
+            params, key, turned, k, temperature, method=Network.propose
+        )
         factors = self.alphabet.decode(tokens)
         if signed is not None:
             undo = jax.vmap(bases.unpermute_factors, in_axes=(0, 0, None))
             factors = canonical(undo(factors, signed, self.game.ring), self.game.ring)
-        value = risk_seeking_mean(quantiles, self.config.risk)
-        return Move(factors), jnp.zeros(factors.shape[:2], jnp.float32), value
+        return Move(factors), log_probs, quantiles
 
     def propose_root(self, params, key: jax.Array, observation: Observation, k: int):
         """As `propose`, of `root_samples` moves the k best by their next position's value."""
@@ -310,6 +327,11 @@ class UniformPolicy:
 
     def propose(self, params, key: jax.Array, observation: Observation, k: int):
         """As `alphajax.search.Proposer`."""
+        moves, _ = self.draw(params, key, observation, k, 1.0)
+        return moves, jnp.zeros(moves.factors.shape[:2], jnp.float32), self.values(params, observation)
+
+    def draw(self, params, key: jax.Array, observation: Observation, k: int, temperature: float):
+        """As `NetworkPolicy.draw`: uniform at every temperature, and nothing is likelier than anything else."""
         alphabet = Alphabet(self.game.ring, self.game.side, self.token_entries)
         batch = observation.residual.shape[0]
         tokens, empty = [], jnp.ones((batch, k), bool)
@@ -322,7 +344,7 @@ class UniformPolicy:
             empty &= token == alphabet.zero
             tokens.append(token)
         factors = alphabet.decode(jnp.stack(tokens, axis=-1))
-        return Move(factors), jnp.zeros((batch, k), jnp.float32), self.values(params, observation)
+        return Move(factors), jnp.zeros((batch, k), jnp.float32)
 
     def values(self, params, observation: Observation) -> Float[Array, " B"]:
         """Minus the slice-rank bound of each residual."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from alphajax.alphatensor import tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.demonstrations import Distribution
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.moves import Ring, parse_ring
@@ -39,6 +40,7 @@ class Preset:
     """Moves are played with their transposes."""
     basis_density: float | None = None
     """Of the random bases over Z_p, where they are to stay near the canonical one."""
+    beam: BeamConfig = BeamConfig()
 
 
 PAPER_SIZES = tuple(
@@ -70,7 +72,8 @@ PRESETS: dict[str, Preset] = {
         ("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512, transposed=True
     ),
     "3x3x3-symmetric-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, games=512, cyclic=True, transposed=True
+        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, cyclic=True, transposed=True,
+        beam=BeamConfig(width=1024, samples=262_144, moves=10),
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -191,6 +194,7 @@ def _laptop(
             # Of the moves of the naive 2 x 3 x 3, and of its best schemes, half are their own transposes.
             distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
         ),
+        beam=preset.beam if len(targets) == 1 else BeamConfig(),
     )  # fmt: skip
 
 

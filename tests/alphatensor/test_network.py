@@ -137,7 +137,7 @@ def test_what_is_proposed_for_a_turned_tensor_is_turned_back():
     sign_key, key = jax.random.split(key)
     turned, signed = jax.jit(policy.turn)(sign_key, obs)
     say = jax.jit(functools.partial(policy.network.apply, method="propose"), static_argnums=3)
-    said = say(params, key, turned, 64)[0]
+    said = say(params, key, turned, 64, policy.config.temperature)[0]
     said = np.asarray(policy.alphabet.decode(said), int)
     for game in range(4):
         one = jax.tree.map(lambda x, game=game: x[game], signed)

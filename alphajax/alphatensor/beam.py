@@ -1,0 +1,253 @@
+"""A beam: one search over many different residuals at once, instead of many games beside each other.
+
+Not in the paper.  Good games are rare because each needs a rare move at every step, and because games repeat each
+other: all orders of the same moves lead to the same residual, and likely moves are sampled again and again.  A
+beam keeps the `width` best *different* residuals after every number of moves.  From all of them together it
+samples `samples` moves, at a temperature high enough to meet rare ones, takes what is equal as one, and ranks what
+is left by
+
+    value + prior * log-probability,
+
+where the value is what is expected of a whole game through there: minus the terms already taken, plus the value
+head's estimate of the rest.  The log-probability is that of reaching the residual when games are drawn from the
+policy, over all the ways by which the beam knows to reach it.  It is there because a residual that no game would
+come to is one of which the value has learned nothing, and of very many such some are overrated.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from alphajax import winners
+from alphajax.alphatensor.game import Observation, State, TensorGame
+from alphajax.alphatensor.moves import Move
+
+DRAWS = 32
+"""Moves sampled at once for one residual; one that promises more has more such turns."""
+BLOCK = 32
+"""Turns taken at a time: what all of them lead to would not fit a cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """How wide, and by what; a search costs `moves * samples` moves and about half as many values."""
+
+    width: int = 0
+    """Different residuals kept after each move; 0: no beam."""
+    samples: int = 131_072
+    """Moves sampled after each move, of all residuals together."""
+    moves: int = 12
+    """The most that a game of it takes."""
+    temperature: float = 2.0
+    """At which moves are sampled."""
+    prior: float = 0.1
+    """Terms that a residual e times less likely is ranked behind."""
+    spread: float = 2.0
+    """Of two residuals of which one is so many terms better, that one gets e times the samples."""
+    basis_density: float = 0.0
+    """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
+
+    def __post_init__(self):
+        if self.width < 0:
+            raise ValueError(f"width: received {self.width}; expected 0 or more")
+        if self.samples < 1 or self.samples % (DRAWS * BLOCK):
+            raise ValueError(f"samples: received {self.samples}; expected a multiple of {DRAWS * BLOCK}")
+        if self.width > self.valued:
+            raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
+        if self.moves < 1:
+            raise ValueError(f"moves: received {self.moves}; expected 1 or more")
+        for name, low in (("temperature", 0.0), ("spread", 0.0)):
+            if not getattr(self, name) > low:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected above {low}")
+        for name in ("prior", "basis_density"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
+
+    @property
+    def valued(self) -> int:
+        """Of the sampled moves, how many are valued: the likeliest different ones."""
+        return self.samples // 2
+
+
+class Kept(NamedTuple):
+    """The residuals kept after some number of moves, the best first; where `there` is not set, nothing."""
+
+    seen: Observation
+    score: Float[Array, " B"]
+    log_prob: Float[Array, " B"]
+    hashes: Int[Array, "B 2"]
+    moves: Int[Array, "B M 3 S"]
+    there: Bool[Array, " B"]
+
+
+class Ended(NamedTuple):
+    """Games that reached zero: their moves (null behind the end) and the terms they have left of their limit, less
+    than 0 where there is none."""
+
+    moves: Int[Array, "N M 3 S"]
+    left: Int[Array, " N"]
+
+
+def search(
+    params: Any, key: jax.Array, state: State, game: TensorGame, policy: Any, config: BeamConfig
+) -> Ended:
+    """The games of the beam that ended within the limit, those of the fewest terms first; N is `width`.
+
+    Of one scheme in many orders, one is returned.
+
+    Args:
+      key: consumed.
+      state: one state, from which all its games begin.
+      policy: has `draw` and `values`, as `NetworkPolicy`.
+    """
+    width, side = config.width, state.residual.shape[0]
+    first = game.observe(state)
+    lone = np.arange(width) == 0
+    kept = Kept(
+        seen=jax.tree.map(lambda x: jnp.broadcast_to(x, (width, *x.shape)), first),
+        score=jnp.zeros(width),
+        log_prob=jnp.zeros(width),
+        hashes=jnp.broadcast_to(_hashes(first.residual[None], 1), (width, 2)),
+        moves=jnp.zeros((width, config.moves, 3, side), jnp.int8),
+        there=jnp.asarray(lone),
+    )
+    ended = Ended(kept.moves, jnp.full(width, -1, jnp.int32))
+    # Whatever was kept once is not to be reached again by more moves.
+    passed = jnp.zeros((config.moves, width, 2), jnp.int32).at[:].set(kept.hashes[0])
+
+    def going(carry):
+        depth, kept, *_ = carry
+        return (depth < config.moves) & jnp.any(kept.there)
+
+    def go(carry):
+        depth, kept, ended, passed = carry
+        passed = passed.at[depth].set(kept.hashes)
+        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config)
+        return depth + 1, kept, _best(ended, new), passed
+
+    _, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
+    return ended
+
+
+def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig):
+    """One move more: what is kept then, and the games that end with it."""
+    turn_key, key = jax.random.split(key)
+    likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
+    turns = winners.systematic(turn_key, likely, config.samples // DRAWS)
+
+    def sample(block):
+        turn, key = block
+        seen = jax.tree.map(lambda x: x[turn], kept.seen)
+        moves, log_probs = policy.draw(params, key, seen, DRAWS, config.temperature)
+        factors = game.symmetry.first(moves.factors, game.ring)
+        _, after = jax.vmap(jax.vmap(game.peek, in_axes=(None, 0)))(seen, Move(factors))
+        over = ~jnp.any(after.residual, axis=(-3, -2, -1))
+        return factors, log_probs + kept.log_prob[turn][:, None], after.remaining, _hashes(after.residual, 2), over
+
+    blocks = turns.reshape(-1, BLOCK)
+    sampled = jax.lax.map(sample, (blocks, jax.random.split(key, blocks.shape[0])))
+    factors, log_prob, left, hashes, over = (x.reshape(-1, *x.shape[3:]) for x in sampled)
+    parent = jnp.repeat(turns, DRAWS)
+
+    def moves_of(parents, last):
+        return kept.moves[parents].at[:, depth].set(last.astype(jnp.int8))
+
+    end_left, end = jax.lax.top_k(jnp.where(over, left.astype(jnp.int32), -1), config.width)
+    ended = Ended(moves_of(parent[end], factors[end]), end_left)
+
+    open_ = ~over & (left > 0)
+    chosen, log_prob = merged(hashes, left, parent, jnp.where(open_, log_prob, -jnp.inf), passed, config.valued)
+    parent, factors = parent[chosen], factors[chosen]
+
+    def value(block):
+        parent, factors = block
+        seen = jax.tree.map(lambda x: x[parent], kept.seen)
+        _, after = jax.vmap(game.peek)(seen, Move(factors))
+        return policy.values(params, after) + after.remaining
+
+    blocks = jax.tree.map(lambda x: x.reshape(-1, BLOCK, *x.shape[1:]), (parent, factors))
+    score = jax.lax.map(value, blocks).reshape(-1)
+    score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
+    score, best = jax.lax.top_k(score, config.width)
+    parent, factors = parent[best], factors[best]
+    _, after = jax.vmap(game.peek)(jax.tree.map(lambda x: x[parent], kept.seen), Move(factors))
+    new = Kept(
+        seen=after, score=score, log_prob=log_prob[best], hashes=hashes[chosen[best]],
+        moves=moves_of(parent, factors), there=jnp.isfinite(score),
+    )  # fmt: skip
+    return new, ended
+
+
+def merged(
+    hashes: Int[Array, "N 2"],
+    left: Int[Array, " N"],
+    parent: Int[Array, " N"],
+    log_prob: Float[Array, " N"],
+    passed: Int[Array, "M B 2"],
+    count: int,
+) -> tuple[Int[Array, " count"], Float[Array, " count"]]:
+    """Which of N sampled moves to go on with: of those that lead to the same residual one, which leaves the most
+    terms, and of all these the `count` likeliest.
+
+    Args:
+      hashes: of the residuals after the moves.
+      left: terms.
+      parent: where each was played.
+      log_prob: of parent and move together; minus infinity: not to go on with.
+      passed: of residuals that are not to be reached again.
+
+    Returns:
+      Their indices, and the log of the summed probability of the ways to each: one from each parent, whose moves
+      to the same residual are spellings of one.
+    """
+    known = passed.reshape(-1, 2)
+    old = known.shape[0]
+    # Those passed stand first among equals.
+    keys = (
+        jnp.concatenate([jnp.full(old, -1, parent.dtype), parent]),
+        -jnp.concatenate([jnp.full(old, np.iinfo(np.int16).max, left.dtype), left]),
+        *jnp.concatenate([known, hashes]).T,
+    )
+    order = jnp.lexsort(keys)
+    ways, _, *parts = (key[order] for key in keys)
+
+    def differs(x):
+        return jnp.concatenate([jnp.ones(1, bool), x[1:] != x[:-1]])
+
+    new = differs(parts[0]) | differs(parts[1])
+    weight = jnp.concatenate([jnp.full(old, -jnp.inf), log_prob])[order]
+    weight = jnp.where(new | differs(ways), weight, -jnp.inf)
+    group = jnp.cumsum(new) - 1
+    total = order.shape[0]
+    top = jax.ops.segment_max(weight, group, total)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    summed = jnp.log(jax.ops.segment_sum(jnp.exp(weight - top[group]), group, total)) + top
+    likely, place = jax.lax.top_k(jnp.where(new & (ways >= 0), summed[group], -jnp.inf), count)
+    return jnp.where(jnp.isfinite(likely), order[place] - old, 0), likely
+
+
+def _best(one: Ended, other: Ended) -> Ended:
+    """Of both together the games of the fewest terms, each scheme once."""
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), one, other)
+    # A sum does not ask for the order of what is added.
+    scheme = jnp.sum(_hashes(both.moves, 2), axis=1)
+    order = jnp.lexsort((*scheme.T, -both.left))
+    ordered = scheme[order]
+    again = jnp.concatenate([jnp.zeros(1, bool), jnp.all(ordered[1:] == ordered[:-1], axis=-1)])
+    left, place = jax.lax.top_k(jnp.where(again, -1, both.left[order]), one.left.shape[0])
+    return Ended(both.moves[order[place]], left)
+
+
+def _hashes(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:
+    """Two 32-bit hashes of what stands behind the first `axes` axes."""
+    flat = entries.reshape(*entries.shape[:axes], -1).astype(jnp.int32)
+    # Odd multipliers, so that every entry counts in every bit above it; sums wrap.
+    odd = 2 * np.random.default_rng(flat.shape[-1]).integers(2**30, size=(flat.shape[-1], 2)) + 1
+    mixed = jnp.einsum("...i,ih->...h", flat, odd.astype(np.int32))
+    # Else the sum of the hashes of some moves would tell of them no more than their sum.
+    mixed = (mixed ^ (mixed >> 15)) * np.int32(0x2C1B3C6D)
+    return mixed ^ (mixed >> 13)

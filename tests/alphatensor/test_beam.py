@@ -1,0 +1,160 @@
+"""The beam: what counts as the same, what is likelier, and that what it finds is right and within its limit."""
+
+import dataclasses
+import functools
+from collections import defaultdict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from alphajax.alphatensor import beam, tensors
+from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.beam import BeamConfig
+from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.network import NetworkConfig, UniformPolicy
+from alphajax.training import TrainingConfig
+
+CONFIG = BeamConfig(width=64, samples=8192, moves=5, spread=0.2)
+
+
+def make(name, ring, **kwargs):
+    return TensorGame(targets=(tensors.parse(name),), ring=ring, **kwargs)
+
+
+GAMES = {  # with the rank of the target
+    "cyclic2 over Z2, orbits": (make("cyclic2", Ring(2), history=0, cyclic=True), 3),
+    "cyclic3 over Z2": (make("cyclic3", Ring(2), history=1), 4),
+    "skew2 over Z": (make("skew2", Ring(), history=2), 2),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
+    rng = np.random.default_rng(seed)
+    count = 200
+    hashes = rng.integers(0, 6, (count, 2)).astype(np.int32)
+    left = rng.integers(1, 9, count).astype(np.int16)
+    parent = np.sort(rng.integers(0, 5, count)).astype(np.int32)
+    log_prob = np.where(rng.random(count) < 0.1, -np.inf, rng.normal(-8, 3, count)).astype(np.float32)
+    # Spellings of one move from one parent: equally likely, as costly.
+    for i in range(count):
+        for j in range(i):
+            if parent[i] == parent[j] and (hashes[i] == hashes[j]).all():
+                left[i], log_prob[i] = left[j], log_prob[j]
+    passed = hashes[rng.integers(0, count, (2, 3))]
+    index, total = beam.merged(*map(jnp.asarray, (hashes, left, parent, log_prob, passed)), 20)
+    index, total = np.asarray(index), np.asarray(total)
+
+    ways = defaultdict(dict)
+    for i in range(count):
+        if not (hashes[i] == passed).all(axis=-1).any():
+            ways[tuple(hashes[i])][parent[i]] = (log_prob[i], left[i])
+    want = {
+        key: (np.log(sum(np.exp(np.float64(p)) for p, _ in way.values())), max(x for _, x in way.values()))
+        for key, way in ways.items() if any(np.isfinite(p) for p, _ in way.values())
+    }  # fmt: skip
+    there = np.isfinite(total)
+    assert there.sum() == min(20, len(want)) > 10
+    found = [tuple(x) for x in hashes[index[there]]]
+    assert len(set(found)) == len(found)
+    np.testing.assert_allclose(total[there], sorted((p for p, _ in want.values()), reverse=True)[:20], rtol=1e-4)
+    for key, i, summed in zip(found, index[there], total[there], strict=True):
+        np.testing.assert_allclose(summed, want[key][0], rtol=1e-4)
+        assert left[i] == want[key][1]
+
+
+@functools.cache
+def searched(name, more=0, config=CONFIG):
+    game, rank = GAMES[name]
+    policy = UniformPolicy(game=game, token_entries=game.side)
+    start = game.start(jnp.int32(0), jnp.int32(rank + more))
+    search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config))
+    return jax.tree.map(np.asarray, search(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name):
+    game, rank = GAMES[name]
+    ended = searched(name, more=1)
+    found = ended.left >= 0
+    assert found.any() and ended.left.max() == 1
+    assert (np.diff(ended.left) <= 0).all()  # the fewest terms first
+    seen = set()
+    for moves, left in zip(ended.moves[found], ended.left[found], strict=True):
+        terms = game.symmetry.expand(moves, game.ring).astype(int)
+        assert len(terms) == rank + 1 - left
+        tensor = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0))
+        assert (game.ring.reduce(tensor - game.padded[0]) == 0).all()
+        seen.add(frozenset(term.tobytes() for term in terms))
+    assert len(seen) == found.sum()
+
+
+def test_nothing_is_found_where_nothing_is():
+    assert (searched("cyclic3 over Z2", more=-1).left == -1).all()
+    # Four terms are more than three moves play.
+    assert (searched("cyclic3 over Z2", config=dataclasses.replace(CONFIG, moves=3)).left == -1).all()
+
+
+def agent(*targets, **config):
+    small = NetworkConfig(
+        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
+        token_entries=3, value_width=8, value_layers=1, signed_permutations=False,
+    )  # fmt: skip
+    return AlphaTensor(
+        game=TensorGame(targets=targets or (tensors.parse("cyclic3"),), ring=Ring(2), history=0),
+        network=small,
+        training=TrainingConfig(games=4, batch=8, learner_steps=1, capacity=16, learn=False),
+        mix=MixConfig(pool=64, patience=3), uniform=True, beam=BeamConfig(**config),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("density", [0.0, 0.5])
+def test_an_agent_remembers_what_its_beam_found_in_the_canonical_basis(density):
+    system = agent(**dataclasses.asdict(CONFIG) | dict(basis_density=density))
+    memory = system.init_memory(1)._replace(waited=jnp.int32(2))
+    explore = jax.jit(lambda key, memory: system.explore({}, key, memory))
+    memory, sums = explore(jax.random.key(2), memory)
+    rank = int(memory.rank[0])
+    assert 4 <= rank < 9 and sums["beam_solved"] > 0 and memory.waited == 0
+    u, v, w = np.moveaxis(np.asarray(memory.factors[0]), 1, 0)
+    assert (np.einsum("ri,rj,rk->ijk", u, v, w) % 2 == system.game.padded[0]).all()
+    assert np.any([u, v, w], axis=-1).all(axis=0).sum() == rank
+    ranks = memory.finished.items.rank[: int(memory.finished.filled[0])].tolist()
+    assert len(ranks) == sums["beam_solved"] and min(ranks) == rank
+    # It is asked for fewer terms than are known, and what is not found changes nothing.
+    memory = memory._replace(rank=jnp.array([4]))
+    after, sums = explore(jax.random.key(9), memory)
+    assert sums["beam_solved"] == 0
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
+
+
+def test_without_a_width_there_is_no_beam():
+    system = agent()
+    memory = system.init_memory(1)
+    after, sums = system.explore({}, jax.random.key(0), memory)
+    assert after is memory and sums == {}
+
+
+@pytest.mark.parametrize(
+    "config, says",
+    [
+        (dict(width=-1), "width: received -1"),
+        (dict(samples=1000), "samples: received 1000; expected a multiple of 1024"),
+        (dict(width=600, samples=1024), "width: received 600; expected at most half of samples, 512"),
+        (dict(moves=0), "moves: received 0"),
+        (dict(temperature=0.0), "temperature: received 0.0; expected above 0"),
+        (dict(spread=float("nan")), "spread: received nan"),
+        (dict(prior=-1.0), "prior: received -1.0"),
+    ],
+)
+def test_nonsense_is_refused(config, says):
+    with pytest.raises(ValueError, match=says):
+        BeamConfig(**config)
+
+
+def test_a_beam_has_one_target():
+    with pytest.raises(ValueError, match=r"beam\.width: received 64 with 2 targets"):
+        agent(tensors.matmul(2, 2, 2), tensors.matmul(3, 3, 3), width=64)
