@@ -349,11 +349,12 @@ def _check_finite(metrics, iteration, folder) -> None:
 def _lines(metrics, length, progress, simulations, seconds) -> list[dict[str, Any]]:
     """One line per iteration of a chunk; the times of a chunk are those of its end."""
     lines = []
-    searched = int(metrics["play/moves"].sum()) * simulations
-    progress.simulations_per_second = searched / max(seconds, 1e-9)
+    # A beam tries its moves without a tree: each counts as one simulation.
+    searched = metrics["play/moves"].astype(np.int64) * simulations + metrics.get("play/beam_moves", 0)
+    progress.simulations_per_second = int(searched.sum()) / max(seconds, 1e-9)
     for index in range(length):
         progress.iteration += 1
-        new = int(metrics["play/moves"][index]) * simulations
+        new = int(searched[index])
         progress.simulations += new
         line = {
             "iteration": progress.iteration,

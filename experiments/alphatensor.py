@@ -176,6 +176,7 @@ def rows(system, progress, findings) -> dict[str, str]:
         "simulations": f"{progress.simulations:,} ({progress.simulations_per_second:,.0f}/s)",
         "best rank": findings.best_text(),
         "solved": f"{m['play/solved']}/{system.training.games}",
+        **({"beam": f"{m['play/beam_solved']} found"} if system.beam.width else {}),
         "limit": ", ".join(str(limit) for limit in m["limit"]) if len(m["limit"]) < 4 else "-",
         "return": f"{m['play/return'] / system.training.games:.2f}",
     }

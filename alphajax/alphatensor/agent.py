@@ -305,7 +305,7 @@ class AlphaTensor:
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
         target = jnp.int32(0)
         state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
-        ended = beam.search(params, key, state, self.game, self.policy, self.beam)
+        ended, sampled = beam.search(params, key, state, self.game, self.policy, self.beam)
         count, rank = self.beam.width, self.game.max_moves
         moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
         found = Finished(
@@ -318,7 +318,7 @@ class AlphaTensor:
             finished=replay.write(memory.finished, found, there),
             waited=jnp.where(jnp.any(there), 0, memory.waited),
         )
-        return memory, {"beam_solved": jnp.sum(there, dtype=jnp.int32)}
+        return memory, {"beam_solved": jnp.sum(there, dtype=jnp.int32), "beam_moves": sampled}
 
     def _record(self, memory: Memory, found: Finished) -> Memory:
         """The best of each target, in the canonical basis."""

@@ -92,9 +92,16 @@ class Ended(NamedTuple):
     left: Int[Array, " N"]
 
 
+class Found(NamedTuple):
+    """What a beam found, and how many moves it sampled."""
+
+    ended: Ended
+    sampled: Int[Array, ""]
+
+
 def search(
     params: Any, key: jax.Array, state: State, game: TensorGame, policy: Any, config: BeamConfig
-) -> Ended:
+) -> Found:
     """The games of the beam that ended within the limit, those of the fewest terms first; N is `width`.
 
     Of one scheme in many orders, one is returned.
@@ -129,8 +136,8 @@ def search(
         kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config)
         return depth + 1, kept, _best(ended, new), passed
 
-    _, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
-    return ended
+    depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
+    return Found(ended, depth * config.samples)
 
 
 def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig):

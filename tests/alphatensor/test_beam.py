@@ -72,7 +72,9 @@ def searched(name, more=0, config=CONFIG):
     policy = UniformPolicy(game=game, token_entries=game.side)
     start = game.start(jnp.int32(0), jnp.int32(rank + more))
     search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config))
-    return jax.tree.map(np.asarray, search(jax.random.key(0)))
+    ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
+    assert 0 < sampled <= config.moves * config.samples and sampled % config.samples == 0
+    return ended
 
 
 @pytest.mark.parametrize("name", GAMES)
