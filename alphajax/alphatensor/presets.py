@@ -34,6 +34,8 @@ class Preset:
     decay_step: int = 12_000
     games: int = 256
     """Played at once, going with the winners.  Longer games need more of them: each move its lucky ones."""
+    learner_steps: int | None = None
+    """Between them; None: 200 for every 256 games."""
     cyclic: bool = False
     """Moves are cyclic orbits."""
     transposed: bool = False
@@ -72,8 +74,8 @@ PRESETS: dict[str, Preset] = {
         ("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512, transposed=True
     ),
     "3x3x3-symmetric-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, cyclic=True, transposed=True,
-        beam=BeamConfig(width=1024, samples=262_144, moves=10),
+        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, learner_steps=400, cyclic=True,
+        transposed=True, beam=BeamConfig(width=1024, samples=262_144, moves=10),
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -174,8 +176,8 @@ def _laptop(
             max_depth=min(game.max_moves, 32), value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=preset.games, learner_steps=200 * preset.games // 256, batch=256, learning_rate=5e-3, clip=1.0,
-            warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
+            games=preset.games, learner_steps=preset.learner_steps or 200 * preset.games // 256, batch=256,
+            learning_rate=5e-3, clip=1.0, warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
             # What a move of so many terms is worth is that much less exact.
             winners=0.0 if len(targets) > 1 else 0.25 * game.symmetry.order,
         ),

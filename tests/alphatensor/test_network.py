@@ -136,7 +136,7 @@ def test_what_is_proposed_for_a_turned_tensor_is_turned_back():
     obs, params, (moves, _, _) = proposals(name)
     sign_key, key = jax.random.split(key)
     turned, signed = jax.jit(policy.turn)(sign_key, obs)
-    say = jax.jit(functools.partial(policy.network.apply, method="propose"), static_argnums=3)
+    say = jax.jit(functools.partial(policy.network.apply, method="propose"), static_argnums=(3, 4))
     said = say(params, key, turned, 64, policy.config.temperature)[0]
     said = np.asarray(policy.alphabet.decode(said), int)
     for game in range(4):
