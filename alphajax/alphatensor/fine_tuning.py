@@ -64,6 +64,8 @@ class TailoredAgent(AlphaTensor):
                 "game.cyclic, game.transposed, or a target with given cubes: tailoring measures schemes whose every"
                 " term was played; expected none of these"
             )
+        if self.beam.width:
+            raise ValueError(f"beam.width: received {self.beam.width}; expected 0, because schemes of a beam have no games")
         if not 1 <= self.moves <= self.game.max_moves:
             raise ValueError(f"moves: received {self.moves}; expected 1..{self.game.max_moves}")
         if self.mix.canonical_share not in (0, 1) or self.mix.best_share != 0:
@@ -80,8 +82,8 @@ class TailoredAgent(AlphaTensor):
     def limits(self, memory: Memory) -> Int[Array, " targets"]:
         return jnp.full((1,), self.moves, jnp.int32)
 
-    def _random_basis(self, key, dims):
-        return super()._random_basis(jax.random.key(self.basis), dims)
+    def _random_basis(self, key, dims, most):
+        return super()._random_basis(jax.random.key(self.basis), dims, most)
 
     def item(self) -> Any:
         return Pending(item=super().item(), game=jax.ShapeDtypeStruct((), jnp.int32))

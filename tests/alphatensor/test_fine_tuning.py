@@ -11,6 +11,7 @@ from alphajax import games, training
 from alphajax.alphatensor import bases, tensors
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
 from alphajax.alphatensor.archive import Start
+from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.fine_tuning import played_basis, settle, tailored
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.moves import Move, Ring
@@ -37,11 +38,13 @@ def test_the_agent_plays_what_is_measured():
     # A trained network is never given up for a new one, and no game takes another's place.
     eager = replace(
         SYSTEM, mix=replace(SYSTEM.mix, patience=1, mastery=0.5, archive_share=0.5),
-        training=replace(SYSTEM.training, winners=0.1),
+        training=replace(SYSTEM.training, winners=0.1), beam=BeamConfig(width=64),
     )  # fmt: skip
     tuned = tailored(eager, 2)
     assert tuned.renew(tuned.init_memory(1)) is None and tuned.training.winners == 0
-    assert (tuned.mix.mastery, tuned.mix.archive_share) == (0, 0)
+    assert (tuned.mix.mastery, tuned.mix.archive_share, tuned.beam.width) == (0, 0, 0)
+    with pytest.raises(ValueError, match=r"beam\.width: received 64"):
+        replace(tuned, beam=BeamConfig(width=64))
     matrices = played_basis(TUNED).matrices
     states, begun = TUNED.start(jax.random.key(7), TUNED.init_memory(1), 3)
     for b in range(3):  # the same for all, whatever the key
