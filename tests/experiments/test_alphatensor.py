@@ -18,7 +18,7 @@ from alphajax.alphatensor import presets, scheme_files, schemes
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphatensor.py"
 LENGTH = ["--iterations", "6", "--save-seconds", "0", "--stop-at", "0", "--devices", "2"]
-SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.policy_width=16"]
+SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.policy_width=16", "beam.width=32", "beam.samples=1024", "beam.moves=8"]
 
 
 def environment(cache: Path) -> dict:
@@ -86,6 +86,10 @@ def test_a_run_leaves_what_it_promises(whole):
     assert result["learned"] is True
     assert len(untimed(run)) == 6
     assert str(run) in out
+    lines = untimed(run)
+    assert lines[-1]["play/beam_moves"] > 0
+    for line in lines:
+        assert line["simulations"] == 8 * line["play/moves"] + line["play/beam_moves"]
     if result["best"] is not None:
         scheme = scheme_files.load_npz(run / "best" / "scheme.npz")["2,2,2"]
         assert schemes.verify(scheme).ok
