@@ -132,7 +132,7 @@ def search(
 
     def go(carry):
         depth, kept, ended, passed = carry
-        passed = passed.at[depth].set(kept.hashes)
+        passed = passed.at[depth].set(jnp.where(kept.there[:, None], kept.hashes, passed[depth]))
         kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config)
         return depth + 1, kept, _best(ended, new), passed
 
