@@ -60,9 +60,9 @@ class BeamConfig:
             raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
         if self.moves < 1:
             raise ValueError(f"moves: received {self.moves}; expected 1 or more")
-        for name, low in (("temperature", 0.0), ("spread", 0.0)):
-            if not getattr(self, name) > low:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected above {low}")
+        for name in ("temperature", "spread"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
         for name in ("prior", "basis_density"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
