@@ -28,8 +28,6 @@ from alphajax.alphatensor.moves import Move
 
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
-BLOCK = 32
-"""Turns taken at a time: what all of them lead to would not fit a cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,14 +46,21 @@ class BeamConfig:
     """Terms that a residual e times less likely is ranked behind."""
     spread: float = 2.0
     """Of two residuals of which one is so many terms better, that one gets e times the samples."""
+    block: int = 32
+    """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache.  An
+    accelerator wants thousands."""
     basis_density: float = 0.0
     """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
 
     def __post_init__(self):
         if self.width < 0:
             raise ValueError(f"width: received {self.width}; expected 0 or more")
-        if self.samples < 1 or self.samples % (DRAWS * BLOCK):
-            raise ValueError(f"samples: received {self.samples}; expected a multiple of {DRAWS * BLOCK}")
+        if self.block < 1:
+            raise ValueError(f"block: received {self.block}; expected 1 or more")
+        if self.samples < 1 or self.samples % (DRAWS * self.block):
+            raise ValueError(
+                f"samples: received {self.samples}; expected a multiple of {DRAWS * self.block}, {DRAWS} times block"
+            )
         if self.width > self.valued:
             raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
         if self.moves < 1:
@@ -155,7 +160,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         over = ~jnp.any(after.residual, axis=(-3, -2, -1))
         return factors, log_probs + kept.log_prob[turn][:, None], after.remaining, _hashes(after.residual, 2), over
 
-    blocks = turns.reshape(-1, BLOCK)
+    blocks = turns.reshape(-1, config.block)
     sampled = jax.lax.map(sample, (blocks, jax.random.split(key, blocks.shape[0])))
     factors, log_prob, left, hashes, over = (x.reshape(-1, *x.shape[3:]) for x in sampled)
     parent = jnp.repeat(turns, DRAWS)
@@ -176,7 +181,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         _, after = jax.vmap(game.peek)(seen, Move(factors))
         return policy.values(params, after) + after.remaining
 
-    blocks = jax.tree.map(lambda x: x.reshape(-1, BLOCK, *x.shape[1:]), (parent, factors))
+    blocks = jax.tree.map(lambda x: x.reshape(-1, config.block, *x.shape[1:]), (parent, factors))
     score = jax.lax.map(value, blocks).reshape(-1)
     score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
     score, best = jax.lax.top_k(score, config.width)
