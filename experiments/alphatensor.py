@@ -161,7 +161,7 @@ def search(args: Args, system, folder) -> int:
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
     findings.finish(progress, why)
-    print(findings.summary(progress, goal), flush=True)
+    print(findings.summary(goal), flush=True)
     return 0
 
 

@@ -14,6 +14,7 @@ policy, over all the ways by which the beam knows to reach it.  It is there beca
 come to is one of which the value has learned nothing, and of very many such some are overrated.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,21 +47,20 @@ class BeamConfig:
     """Terms that a residual e times less likely is ranked behind."""
     spread: float = 2.0
     """Of two residuals of which one is so many terms better, that one gets e times the samples."""
-    block: int = 32
-    """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache.  An
-    accelerator wants thousands."""
+    block: int = 0
+    """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache, while an
+    accelerator wants thousands.  0: 32 on a CPU, up to 2,048 elsewhere.  What is sampled depends on it."""
     basis_density: float = 0.0
     """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
 
     def __post_init__(self):
         if self.width < 0:
             raise ValueError(f"width: received {self.width}; expected 0 or more")
-        if self.block < 1:
-            raise ValueError(f"block: received {self.block}; expected 1 or more")
-        if self.samples < 1 or self.samples % (DRAWS * self.block):
-            raise ValueError(
-                f"samples: received {self.samples}; expected a multiple of {DRAWS * self.block}, {DRAWS} times block"
-            )
+        if self.block < 0:
+            raise ValueError(f"block: received {self.block}; expected 0 or more")
+        unit = DRAWS * (self.block or 32)
+        if self.samples < 1 or self.samples % unit:
+            raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
         if self.width > self.valued:
             raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
         if self.moves < 1:
@@ -76,6 +76,15 @@ class BeamConfig:
     def valued(self) -> int:
         """Of the sampled moves, how many are valued: the likeliest different ones."""
         return self.samples // 2
+
+    @property
+    def turns(self) -> int:
+        """In which the moves are sampled, `DRAWS` in each."""
+        return self.samples // DRAWS
+
+    def together(self) -> int:
+        """`block`, or what suits the device that JAX uses by default."""
+        return self.block or math.gcd(self.turns, 32 if jax.default_backend() == "cpu" else 2048)
 
 
 class Kept(NamedTuple):
@@ -149,7 +158,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
     """One move more: what is kept then, and the games that end with it."""
     turn_key, key = jax.random.split(key)
     likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
-    turns = winners.systematic(turn_key, likely, config.samples // DRAWS)
+    turns = winners.systematic(turn_key, likely, config.turns)
 
     def sample(block):
         turn, key = block
@@ -160,7 +169,8 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         over = ~jnp.any(after.residual, axis=(-3, -2, -1))
         return factors, log_probs + kept.log_prob[turn][:, None], after.remaining, _hashes(after.residual, 2), over
 
-    blocks = turns.reshape(-1, config.block)
+    together = config.together()
+    blocks = turns.reshape(-1, together)
     sampled = jax.lax.map(sample, (blocks, jax.random.split(key, blocks.shape[0])))
     factors, log_prob, left, hashes, over = (x.reshape(-1, *x.shape[3:]) for x in sampled)
     parent = jnp.repeat(turns, DRAWS)
@@ -181,7 +191,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         _, after = jax.vmap(game.peek)(seen, Move(factors))
         return policy.values(params, after) + after.remaining
 
-    blocks = jax.tree.map(lambda x: x.reshape(-1, config.block, *x.shape[1:]), (parent, factors))
+    blocks = jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), (parent, factors))
     score = jax.lax.map(value, blocks).reshape(-1)
     score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
     score, best = jax.lax.top_k(score, config.width)

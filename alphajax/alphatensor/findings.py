@@ -3,6 +3,7 @@
 The check is `alphajax.alphatensor.schemes.verify`, which shares no code with the game.
 """
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alphajax import __version__, runs
-from alphajax.alphatensor import algorithms, pictures, scheme_files, schemes
+from alphajax.alphatensor import algorithms, lifting, pictures, scheme_files, schemes
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.composition import canonical
 from alphajax.alphatensor.schemes import Scheme
@@ -57,6 +58,8 @@ class Findings:
         self.ranks = [math.inf] * len(system.game.targets)
         self.found: list[Scheme | None] = [None] * len(system.game.targets)
         self.records: list[dict[str, Any]] = [{} for _ in system.game.targets]
+        self.lifted: dict[str, Scheme] = {}
+        """Of a run modulo 2, by the target's name: what holds over the integers."""
         self._reload()
 
     def _reload(self) -> None:
@@ -159,9 +162,25 @@ class Findings:
             helps.append("cubes of the diagonal that are given")
         return "; ".join(helps) or None
 
+    def lift(self) -> None:
+        """Lifts what a run modulo 2 has found to the integers, as far as it does, and saves that."""
+        for target, scheme in zip(self.system.game.targets, self.found, strict=True):
+            if scheme is not None and scheme.ring == "Z2":
+                with contextlib.suppress(lifting.LiftError):
+                    lifted = lifting.lift(scheme, None if target.sizes else target.array)
+                    if lifted.ring == "Z":
+                        self.lifted[target.name] = checked(lifted, target)
+        if self.lifted:
+            best = self.folder.path / "best"
+            scheme_files.save_npz(best / "lifted.npz", self.lifted)
+            text = "\n\n".join(algorithms.readable(scheme) for scheme in self.lifted.values())
+            write_atomically(best / "lifted.txt", text + "\n")
+
     def finish(self, progress: runs.Progress, why: str) -> None:
-        """The last files: result.json with what the whole run took, and the pictures."""
+        """The last files: result.json with what the whole run took, the schemes over the integers, the pictures."""
+        self.lift()
         result = self._result() | {
+            "lifted": sorted(self.lifted),
             "ended": why,
             "total_games": progress.games,
             "total_simulations": progress.simulations,
@@ -181,7 +200,7 @@ class Findings:
                 name = target.name.replace(",", "x")
                 pictures.draw(scheme, self.folder.path / "figures" / f"scheme-{name}.png")
 
-    def summary(self, progress: runs.Progress, goal: int | None) -> str:
+    def summary(self, goal: int | None) -> str:
         """The end of a run in words: the algorithm, what was verified, how long, where it lies."""
         from alphajax.display import duration
 
@@ -202,6 +221,12 @@ class Findings:
                 f" {record['simulations']:,} simulations"
                 + ("" if self.learned else ", without learning")
             )
+            if scheme.ring == "Z2":
+                lifted = target.name in self.lifted
+                parts.append(
+                    f"it lifts to the integers: {self.folder.path / 'best' / 'lifted.txt'}" if lifted else
+                    "it was not lifted to the integers"
+                )  # fmt: skip
             if goal and scheme.rank > goal:
                 parts.append(f"rank {goal} was not reached in this run")
         parts.append(f"everything is in {self.folder.path}")

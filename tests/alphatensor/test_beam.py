@@ -100,6 +100,11 @@ def test_nothing_is_found_where_nothing_is():
     assert (searched("cyclic3 over Z2", config=dataclasses.replace(CONFIG, moves=3)).left == -1).all()
 
 
+def test_how_much_is_done_at_a_time_is_the_devices_or_as_said():
+    assert CONFIG.together() == 32 and BeamConfig(samples=8192, block=256).together() == 256
+    assert searched("skew2 over Z", config=dataclasses.replace(CONFIG, block=256)).left.max() == 0
+
+
 def agent(*targets, **config):
     small = NetworkConfig(
         torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
@@ -145,6 +150,8 @@ def test_without_a_width_there_is_no_beam():
     [
         (dict(width=-1), "width: received -1"),
         (dict(samples=1000), "samples: received 1000; expected a multiple of 1024"),
+        (dict(block=64, samples=1024), "samples: received 1024; expected a multiple of 2048"),
+        (dict(block=-1), "block: received -1"),
         (dict(width=600, samples=1024), "width: received 600; expected at most half of samples, 512"),
         (dict(moves=0), "moves: received 0"),
         (dict(temperature=0.0), "temperature: received 0.0; expected above 0"),

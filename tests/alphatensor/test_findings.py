@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import tensors
-from alphajax.alphatensor.findings import NotAScheme, to_scheme
+from alphajax import runs
+from alphajax.alphatensor import lifting, presets, scheme_files, schemes, tensors
+from alphajax.alphatensor.findings import Findings, NotAScheme, to_scheme
 from alphajax.alphatensor.moves import Ring
 from alphajax.alphatensor.orbits import Symmetry
 
@@ -29,3 +30,33 @@ def test_a_scheme_begins_with_the_cubes_that_were_given(ring):
         to_scheme(terms, 6, tensors.matmul(2, 2, 2), ring.name)
     with pytest.raises(NotAScheme):
         to_scheme(terms, 5, target, ring.name)
+
+
+def found(tmp_path, scheme):
+    system = presets.make("strassen-z2")
+    findings = Findings(system, runs.RunFolder(tmp_path / "run", {}), seed=0, learned=True)
+    findings.found, findings.ranks = [scheme], [scheme.rank]
+    findings.records = [{"seconds": 1.0, "games": 2, "simulations": 3, "rank": scheme.rank}]
+    return findings, tmp_path / "run" / "best"
+
+
+def test_what_was_found_modulo_2_is_lifted_to_the_integers(tmp_path):
+    findings, best = found(tmp_path, schemes.strassen("Z2"))
+    findings.lift()
+    lifted = scheme_files.load(best / "lifted.npz")["2,2,2"]
+    assert lifted.ring == "Z" and lifted.rank == 7 and schemes.verify(lifted).ok
+    assert "m7" in (best / "lifted.txt").read_text()
+    assert "it lifts to the integers" in findings.summary(None)
+
+
+def test_what_does_not_lift_is_said_not_to(tmp_path, monkeypatch):
+    def refuse(scheme, target):
+        raise lifting.LiftError("no")
+
+    monkeypatch.setattr(lifting, "lift", refuse)
+    findings, best = found(tmp_path, schemes.strassen("Z2"))
+    findings.lift()
+    assert not (best / "lifted.npz").exists()
+    assert "it was not lifted" in findings.summary(None)
+    findings, best = found(tmp_path / "Z", schemes.strassen())
+    assert "lift" not in findings.summary(None).split("everything")[0]
