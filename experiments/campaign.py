@@ -2,7 +2,7 @@
 
     python experiments/campaign.py "strassen-z2" "strassen-z2 --untrained" --seeds 0 1 2 3 4
     python experiments/campaign.py sort3 --script alphadev.py
-    python experiments/campaign.py --table                   # the README's table from what is kept
+    python experiments/campaign.py --table                   # a table of what is kept
 
 A run is the command as a user would type it, in a process of its own, so that its time counts
 everything.  The results are kept in `experiments/results/alphatensor.json` (or the script's name), failures
@@ -32,7 +32,7 @@ class Args:
     script: str = "alphatensor.py"
     seeds: tuple[int, ...] = (0, 1, 2)
     table: bool = False
-    """print the table of everything kept, as Markdown"""
+    """print a table of everything kept, as Markdown"""
     results: Path | None = None
     """file of the results (default: experiments/results/SCRIPT.json)"""
 

@@ -152,17 +152,19 @@ def run(args: Args, sizes) -> None:
 
 
 def learned() -> dict:
-    """The lowest ranks that a learned search without help reached here, {(size, ring): rank}."""
+    """The lowest ranks that a learned search reached here, {(size, ring): "15*"}: * with a help, where there is
+    nothing as low without one."""
     path, best = RESULTS / "alphatensor.json", {}
     for row in json.loads(path.read_text()) if path.exists() else []:
-        at = row["target"], row["ring"]
-        if row["learned"] and row["verified"] and not row.get("helped_by"):
-            best[at] = min(row["best"], best.get(at, row["best"]))
-    return best
+        if row["learned"] and row["verified"]:
+            found = row["best"], bool(row.get("helped_by"))
+            for ring in {row["ring"]} | ({"Z"} if row["target"] in row.get("lifted", ()) else set()):
+                best[row["target"], ring] = min(found, best.get((row["target"], ring), found))
+    return {at: f"{rank}{'*' if helped else ''}" for at, (rank, helped) in best.items()}
 
 
 def table() -> str:
-    """Markdown, a row for each size; in brackets what is above the best published."""
+    """Markdown, a row for each size; in brackets what is above the best published, * what was helped."""
     from alphajax.alphatensor import recombination
 
     columns = {c: recombination.known_ranks(c) for c in ("before", "mod 2", "standard")}
@@ -181,7 +183,7 @@ def table() -> str:
             above = rank is not None and rank > best[ring][sizes]
             ours.append("-" if rank is None else f"({rank})" if above else str(rank))
         for ring in best:
-            ours.append(str(by_learning.get((name, ring), "-")))
+            ours.append(by_learning.get((name, ring), "-"))
         numbers = [str(columns[c][sizes]) for c in columns] + [str(best[r][sizes]) for r in best]
         rows.append("| " + " | ".join([name.replace(",", "x"), *numbers, *ours]) + " |")
     return "\n".join(rows)

@@ -157,7 +157,7 @@ def make(
 def _laptop(
     targets: tuple[Target, ...], ring: Ring, network: str, preset: Preset
 ) -> AlphaTensor:
-    """Minutes on two cores; see the README for what each choice was measured to do."""
+    """Minutes on two cores; experiments/RESULTS.md says what each choice was measured to do."""
     # An order-free player has no use for the past, and its state is that much smaller.
     game = TensorGame(targets=targets, ring=ring, history=0, cyclic=preset.cyclic, transposed=preset.transposed)
     assert game.side is not None

@@ -1,52 +1,50 @@
 # task: sort5
-# void sort5(int32_t *buffer): 46 instructions
+# void sort5(int32_t *buffer): 44 instructions
 .text
 .globl sort5
 sort5:
     mov (%rdi), %eax
-    mov 4(%rdi), %ecx
-    mov %ecx, %edx
-    cmp %ecx, %eax
-    cmovg %eax, %edx
-    cmovl %eax, %ecx
-    mov 8(%rdi), %eax
+    mov %eax, %ecx
+    mov 4(%rdi), %edx
     cmp %edx, %eax
-    mov %edx, %r8d
-    cmovle %ecx, %edx
-    cmovg %eax, %r8d
-    cmovg %ecx, %eax
-    cmp %ecx, %eax
-    cmovl %eax, %ecx
-    cmovg %eax, %edx
+    cmovg %edx, %eax
+    cmovg %ecx, %edx
+    mov 8(%rdi), %ecx
+    cmp %edx, %ecx
+    mov %ecx, %r8d
+    cmovg %edx, %ecx
+    cmovg %r8d, %edx
+    cmp %r8d, %eax
+    cmovl %eax, %r8d
+    cmovg %eax, %ecx
     mov 12(%rdi), %eax
     cmp %ecx, %eax
     mov %eax, %r9d
-    cmovg %ecx, %eax
-    cmovg %edx, %ecx
-    cmovg %r9d, %edx
-    cmp %edx, %ecx
-    cmovg %ecx, %edx
-    cmovg %r9d, %ecx
-    cmp %r8d, %edx
-    cmovg %r8d, %edx
-    cmovg %r9d, %r8d
-    mov 16(%rdi), %r9d
-    cmp %r9d, %edx
-    mov %edx, %r10d
-    cmovl %r9d, %r10d
-    cmovg %r9d, %edx
-    cmp %r9d, %r8d
-    cmovl %r8d, %r10d
-    cmovl %r9d, %r8d
-    cmp %r9d, %ecx
-    cmovg %ecx, %edx
-    cmovg %r9d, %ecx
-    cmp %r9d, %eax
+    cmovg %ecx, %r9d
     cmovg %eax, %ecx
-    cmovg %r9d, %eax
-    mov %r8d, 16(%rdi)
-    mov %eax, (%rdi)
-    mov %ecx, 4(%rdi)
-    mov %r10d, 12(%rdi)
-    mov %edx, 8(%rdi)
+    cmp %r8d, %eax
+    cmovl %r8d, %r9d
+    cmovl %eax, %r8d
+    cmp %edx, %eax
+    cmovg %edx, %ecx
+    cmovg %eax, %edx
+    mov 16(%rdi), %eax
+    mov %eax, %r10d
+    cmp %r10d, %r9d
+    cmovg %r9d, %r10d
+    cmovg %eax, %r9d
+    cmp %r9d, %r8d
+    cmovg %r8d, %r9d
+    cmovg %eax, %r8d
+    cmp %ecx, %eax
+    cmovg %ecx, %r10d
+    cmovg %eax, %ecx
+    cmp %edx, %ecx
+    cmovg %edx, %ecx
+    mov %r9d, 4(%rdi)
+    mov %ecx, 12(%rdi)
+    mov %r8d, (%rdi)
+    mov %r10d, 8(%rdi)
+    cmovg %eax, %edx
+    mov %edx, 16(%rdi)
     ret
