@@ -1,0 +1,44 @@
+"""The table of ranks: what counts as learned, and what was helped."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tyro")
+
+SCRIPT = Path(__file__).parents[2] / "experiments" / "figure3.py"
+
+
+@pytest.fixture(name="script")
+def _script(tmp_path):
+    spec = importlib.util.spec_from_file_location("experiments_figure3", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.RESULTS = tmp_path
+    return module
+
+
+def test_of_learned_schemes_the_shortest_stands_in_the_table_and_a_help_is_marked(script, tmp_path):
+    def run(target, best, ring="Z2", **more):
+        return dict(target=target, best=best, ring=ring, verified=True, learned=True) | more
+
+    (tmp_path / "alphatensor.json").write_text(json.dumps([
+        run("2,3,3", 16, lifted=["2,3,3"]),
+        run("2,3,3", 15, helped_by="orbits"),
+        run("2,2,4", 14, helped_by="orbits"),
+        run("2,2,4", 14, lifted=["2,2,4"]),
+        run("2,2,3", 11, ring="Z"),
+        run("3,3,3", 23, learned=False),
+        run("4,4,4", 47, verified=False),
+    ]))  # fmt: skip
+    assert script.learned() == {
+        ("2,3,3", "Z2"): "15*", ("2,3,3", "Z"): "16", ("2,2,4", "Z2"): "14", ("2,2,4", "Z"): "14",
+        ("2,2,3", "Z"): "11",
+    }  # fmt: skip
+    rows = {line.split(" | ")[0]: line for line in script.table().splitlines()}
+    assert rows["| 2x3x3"].endswith("| 15* | 16 |")
+    assert rows["| 3x3x3"].endswith("| - | - |")
