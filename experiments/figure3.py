@@ -152,15 +152,23 @@ def run(args: Args, sizes) -> None:
 
 
 def learned() -> dict:
-    """The lowest ranks that a learned search reached here, {(size, ring): "15*"}: * with a help, where there is
-    nothing as low without one."""
+    """The lowest ranks that a learned search reached here, {(size, ring): (rank, whether it was helped)}.
+
+    Of equal ranks the one without a help.  What a run modulo 2 has found counts for Z where it was lifted.
+    """
     path, best = RESULTS / "alphatensor.json", {}
     for row in json.loads(path.read_text()) if path.exists() else []:
         if row["learned"] and row["verified"]:
             found = row["best"], bool(row.get("helped_by"))
-            for ring in {row["ring"]} | ({"Z"} if row["target"] in row.get("lifted", ()) else set()):
+            for ring in {row["ring"], row.get("lifted", {}).get(row["target"]) or row["ring"]}:
                 best[row["target"], ring] = min(found, best.get((row["target"], ring), found))
-    return {at: f"{rank}{'*' if helped else ''}" for at, (rank, helped) in best.items()}
+    return best
+
+
+def entry(rank: int | None, helped: bool = False, *, best: int) -> str:
+    """What stands in the table for a rank."""
+    text = "-" if rank is None else f"{rank}{'*' if helped else ''}"
+    return f"({text})" if rank is not None and rank > best else text
 
 
 def table() -> str:
@@ -180,10 +188,9 @@ def table() -> str:
         ours = []
         for ring in best:
             rank = rings[ring][sizes].rank if sizes in rings[ring] else None
-            above = rank is not None and rank > best[ring][sizes]
-            ours.append("-" if rank is None else f"({rank})" if above else str(rank))
+            ours.append(entry(rank, best=best[ring][sizes]))
         for ring in best:
-            ours.append(by_learning.get((name, ring), "-"))
+            ours.append(entry(*by_learning.get((name, ring), (None, False)), best=best[ring][sizes]))
         numbers = [str(columns[c][sizes]) for c in columns] + [str(best[r][sizes]) for r in best]
         rows.append("| " + " | ".join([name.replace(",", "x"), *numbers, *ours]) + " |")
     return "\n".join(rows)

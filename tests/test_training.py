@@ -10,8 +10,9 @@ import pytest
 
 from alphajax import training
 from alphajax.alphatensor import tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.search import SearchConfig

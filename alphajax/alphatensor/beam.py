@@ -29,6 +29,7 @@ from alphajax.alphatensor.moves import Move
 
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
+CPU_BLOCK = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class BeamConfig:
     """Of two residuals of which one is so many terms better, that one gets e times the samples."""
     block: int = 0
     """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache, while an
-    accelerator wants thousands.  0: 32 on a CPU, up to 2,048 elsewhere.  What is sampled depends on it."""
+    accelerator wants thousands.  0: 32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns.
+    What is sampled depends on it."""
     basis_density: float = 0.0
     """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
 
@@ -58,7 +60,7 @@ class BeamConfig:
             raise ValueError(f"width: received {self.width}; expected 0 or more")
         if self.block < 0:
             raise ValueError(f"block: received {self.block}; expected 0 or more")
-        unit = DRAWS * (self.block or 32)
+        unit = DRAWS * (self.block or CPU_BLOCK)
         if self.samples < 1 or self.samples % unit:
             raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
         if self.width > self.valued:
@@ -79,12 +81,12 @@ class BeamConfig:
 
     @property
     def turns(self) -> int:
-        """In which the moves are sampled, `DRAWS` in each."""
+        """Turns in which the moves are sampled, `DRAWS` in each."""
         return self.samples // DRAWS
 
-    def together(self) -> int:
+    def block_size(self) -> int:
         """`block`, or what suits the device that JAX uses by default."""
-        return self.block or math.gcd(self.turns, 32 if jax.default_backend() == "cpu" else 2048)
+        return self.block or math.gcd(self.turns, CPU_BLOCK if jax.default_backend() == "cpu" else 2048)
 
 
 class Kept(NamedTuple):
@@ -169,8 +171,8 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         over = ~jnp.any(after.residual, axis=(-3, -2, -1))
         return factors, log_probs + kept.log_prob[turn][:, None], after.remaining, _hashes(after.residual, 2), over
 
-    together = config.together()
-    blocks = turns.reshape(-1, together)
+    size = config.block_size()
+    blocks = turns.reshape(-1, size)
     sampled = jax.lax.map(sample, (blocks, jax.random.split(key, blocks.shape[0])))
     factors, log_prob, left, hashes, over = (x.reshape(-1, *x.shape[3:]) for x in sampled)
     parent = jnp.repeat(turns, DRAWS)
@@ -191,7 +193,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         _, after = jax.vmap(game.peek)(seen, Move(factors))
         return policy.values(params, after) + after.remaining
 
-    blocks = jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), (parent, factors))
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (parent, factors))
     score = jax.lax.map(value, blocks).reshape(-1)
     score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
     score, best = jax.lax.top_k(score, config.width)

@@ -3,7 +3,6 @@
 The check is `alphajax.alphatensor.schemes.verify`, which shares no code with the game.
 """
 
-import contextlib
 import json
 import math
 from typing import Any
@@ -117,16 +116,21 @@ class Findings:
 
     def _save(self) -> None:
         best = self.folder.path / "best"
-        keyed = {
+        for kind in ("npz", "txt"):  # of schemes that were longer
+            (best / f"lifted.{kind}").unlink(missing_ok=True)
+        self._save_as("scheme", {
             target.name: scheme
             for target, scheme in zip(self.system.game.targets, self.found, strict=True)
             if scheme is not None
-        }
-        scheme_files.save_npz(best / "scheme.npz", keyed)
-        text = "\n\n".join(algorithms.readable(scheme) for scheme in keyed.values())
-        write_atomically(best / "scheme.txt", text + "\n")
+        })  # fmt: skip
         write_atomically(best / "found.json", json.dumps(self.records, indent=2) + "\n")
         self.folder.write_result(self._result())
+
+    def _save_as(self, name: str, keyed: dict[str, Scheme]) -> None:
+        best = self.folder.path / "best"
+        scheme_files.save_npz(best / f"{name}.npz", keyed)
+        text = "\n\n".join(algorithms.readable(scheme) for scheme in keyed.values())
+        write_atomically(best / f"{name}.txt", text + "\n")
 
     def _result(self) -> dict[str, Any]:
         """The shared fields of result.json; of several targets, the first, and all under "all"."""
@@ -162,25 +166,30 @@ class Findings:
             helps.append("cubes of the diagonal that are given")
         return "; ".join(helps) or None
 
-    def lift(self) -> None:
-        """Lifts what a run modulo 2 has found to the integers, as far as it does, and saves that."""
+    def lift(self) -> dict[str, str | None]:
+        """Lifts what a run modulo 2 has found, and saves what holds over the integers.
+
+        Returns the ring of each target's lift, Z or Q; None where none was found.
+        """
+        rings: dict[str, str | None] = {}
         for target, scheme in zip(self.system.game.targets, self.found, strict=True):
-            if scheme is not None and scheme.ring == "Z2":
-                with contextlib.suppress(lifting.LiftError):
-                    lifted = lifting.lift(scheme, None if target.sizes else target.array)
-                    if lifted.ring == "Z":
-                        self.lifted[target.name] = checked(lifted, target)
+            if scheme is None or scheme.ring != "Z2":
+                continue
+            try:
+                lifted = lifting.lift(scheme, None if target.sizes else target.array, tries=2, seed=self.seed)
+            except lifting.LiftError:
+                rings[target.name] = None
+                continue
+            rings[target.name] = lifted.ring
+            if lifted.ring == "Z":
+                self.lifted[target.name] = checked(canonical(lifted), target)
         if self.lifted:
-            best = self.folder.path / "best"
-            scheme_files.save_npz(best / "lifted.npz", self.lifted)
-            text = "\n\n".join(algorithms.readable(scheme) for scheme in self.lifted.values())
-            write_atomically(best / "lifted.txt", text + "\n")
+            self._save_as("lifted", self.lifted)
+        return rings
 
     def finish(self, progress: runs.Progress, why: str) -> None:
-        """The last files: result.json with what the whole run took, the schemes over the integers, the pictures."""
-        self.lift()
+        """The last files: result.json with what the whole run took, the pictures, the schemes over the integers."""
         result = self._result() | {
-            "lifted": sorted(self.lifted),
             "ended": why,
             "total_games": progress.games,
             "total_simulations": progress.simulations,
@@ -199,6 +208,9 @@ class Findings:
             if scheme is not None:
                 name = target.name.replace(",", "x")
                 pictures.draw(scheme, self.folder.path / "figures" / f"scheme-{name}.png")
+        if self.system.game.ring.modulus == 2:
+            # Last, because it may take long.
+            self.folder.write_result(result | {"lifted": self.lift()})
 
     def summary(self, goal: int | None) -> str:
         """The end of a run in words: the algorithm, what was verified, how long, where it lies."""

@@ -29,9 +29,10 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from alphajax import replay
-from alphajax.alphatensor.agent import AlphaTensor, Item, Memory
+from alphajax.alphatensor.agent import AlphaTensor, Memory
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.findings import to_scheme
+from alphajax.alphatensor.mix import Item
 from alphajax.alphatensor.schemes import Scheme
 
 
@@ -96,8 +97,8 @@ class TailoredAgent(AlphaTensor):
         game = jnp.repeat(game, len(mask) // len(game), total_repeat_length=len(mask))
         return memory, Pending(items, game), mask, sums
 
-    def _played(self, key, buffer, count):
-        return super()._played(key, buffer._replace(items=buffer.items.item), count)
+    def make_batch(self, key, memory, buffer, step, count):
+        return super().make_batch(key, memory, buffer._replace(items=buffer.items.item), step, count)
 
 
 def tailored(

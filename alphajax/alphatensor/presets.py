@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alphajax.alphatensor import tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.demonstrations import Distribution
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Ring, parse_ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.tensors import Target

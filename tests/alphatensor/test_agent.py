@@ -10,9 +10,10 @@ import pytest
 
 from alphajax import games, replay
 from alphajax.alphatensor import bases, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.orbits import Symmetry

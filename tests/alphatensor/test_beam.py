@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from alphajax.alphatensor import beam, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Ring
 from alphajax.alphatensor.network import NetworkConfig, UniformPolicy
 from alphajax.training import TrainingConfig
@@ -100,9 +101,17 @@ def test_nothing_is_found_where_nothing_is():
     assert (searched("cyclic3 over Z2", config=dataclasses.replace(CONFIG, moves=3)).left == -1).all()
 
 
-def test_how_much_is_done_at_a_time_is_the_devices_or_as_said():
-    assert CONFIG.together() == 32 and BeamConfig(samples=8192, block=256).together() == 256
-    assert searched("skew2 over Z", config=dataclasses.replace(CONFIG, block=256)).left.max() == 0
+@pytest.mark.parametrize(
+    "device, samples, size", [("cpu", 131_072, 32), ("gpu", 131_072, 2048), ("gpu", 8192, 256), ("tpu", 3072, 32)]
+)
+def test_how_much_is_done_at_a_time_is_the_devices(monkeypatch, device, samples, size):
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    assert BeamConfig(samples=samples).block_size() == size
+
+
+def test_how_much_is_done_at_a_time_can_be_said():
+    config = dataclasses.replace(CONFIG, block=256)
+    assert config.block_size() == 256 and searched("skew2 over Z", config=config).left.max() == 0
 
 
 def agent(*targets, **config):

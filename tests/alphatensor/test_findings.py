@@ -42,21 +42,24 @@ def found(tmp_path, scheme):
 
 def test_what_was_found_modulo_2_is_lifted_to_the_integers(tmp_path):
     findings, best = found(tmp_path, schemes.strassen("Z2"))
-    findings.lift()
+    assert findings.lift() == {"2,2,2": "Z"}
     lifted = scheme_files.load(best / "lifted.npz")["2,2,2"]
     assert lifted.ring == "Z" and lifted.rank == 7 and schemes.verify(lifted).ok
     assert "m7" in (best / "lifted.txt").read_text()
     assert "it lifts to the integers" in findings.summary(None)
+    findings._save()  # something shorter has been found
+    assert not (best / "lifted.npz").exists() and not (best / "lifted.txt").exists()
 
 
 def test_what_does_not_lift_is_said_not_to(tmp_path, monkeypatch):
-    def refuse(scheme, target):
+    def refuse(*_, **__):
         raise lifting.LiftError("no")
 
     monkeypatch.setattr(lifting, "lift", refuse)
     findings, best = found(tmp_path, schemes.strassen("Z2"))
-    findings.lift()
+    assert findings.lift() == {"2,2,2": None}
     assert not (best / "lifted.npz").exists()
     assert "it was not lifted" in findings.summary(None)
-    findings, best = found(tmp_path / "Z", schemes.strassen())
+    findings, _ = found(tmp_path / "Z", schemes.strassen())
+    assert findings.lift() == {}
     assert "lift" not in findings.summary(None).split("everything")[0]

@@ -9,11 +9,12 @@ import pytest
 
 from alphajax import games, training
 from alphajax.alphatensor import bases, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.archive import Start
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.fine_tuning import played_basis, settle, tailored
 from alphajax.alphatensor.game import Observation, State, TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.search import SearchConfig, SearchResult

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from alphajax.alphatensor import bases, demonstrations, tensors
-from alphajax.alphatensor.agent import AlphaTensor, MixConfig
+from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Move, Ring, canonical
 from alphajax.alphatensor.network import NetworkConfig
 from alphajax.alphatensor.orbits import Symmetry, transposes
