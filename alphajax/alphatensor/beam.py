@@ -30,6 +30,7 @@ from alphajax.alphatensor.moves import Move
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
 CPU_BLOCK = 32
+"""Turns at a time whose residuals fit a CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

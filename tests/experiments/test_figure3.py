@@ -1,23 +1,15 @@
 """The table of ranks: what counts as learned, and what was helped."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tyro")
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "figure3.py"
-
 
 @pytest.fixture(name="script")
-def _script(tmp_path):
-    spec = importlib.util.spec_from_file_location("experiments_figure3", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def _script(load_script, tmp_path):
+    module = load_script("figure3")
     module.RESULTS = tmp_path
     return module
 

@@ -1,6 +1,5 @@
 """The table of lengths: what is kept, what is refused, and how it is shown."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -17,11 +16,8 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "table1.py"
 
 
 @pytest.fixture(name="script")
-def _script(tmp_path):
-    spec = importlib.util.spec_from_file_location("experiments_table1", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def _script(load_script, tmp_path):
+    module = load_script("table1")
     module.RESULTS = tmp_path / "results"
     module.RESULTS.mkdir()
     return module
