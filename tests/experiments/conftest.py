@@ -9,9 +9,11 @@ import pytest
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-@pytest.fixture(name="load_script")
-def _load_script(monkeypatch):
-    """Loads a script of `experiments/` by its name, anew for each test."""
+@pytest.fixture(name="load_script", scope="session")
+def _load_script():
+    """Loads a script of `experiments/` by its name, anew each time it is called."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))  # scripts import their neighbours
 
     def load(name: str):
         spec = importlib.util.spec_from_file_location(f"experiments_{name}", EXPERIMENTS / f"{name}.py")
@@ -21,4 +23,5 @@ def _load_script(monkeypatch):
         spec.loader.exec_module(module)
         return module
 
-    return load
+    yield load
+    monkeypatch.undo()

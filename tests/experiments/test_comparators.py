@@ -1,9 +1,6 @@
 """Comparator-level search as a run: what it leaves on disk, that it can be continued, what it refuses."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +9,12 @@ from alphajax.alphadev import proof, syntax, tasks
 
 pytest.importorskip("tyro")
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "comparators.py"
 SMALL = {"n": 4, "width": 16, "seed": 3}
 
 
 @pytest.fixture(name="script", scope="module")
-def _script():
-    spec = importlib.util.spec_from_file_location("experiments_comparators", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _script(load_script):
+    return load_script("comparators")
 
 
 def run(script, path, resume=False, **settings):

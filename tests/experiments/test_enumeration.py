@@ -1,9 +1,6 @@
 """Enumeration as a run: what it leaves on disk, what it says, what it refuses."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +10,11 @@ from alphajax.alphadev import proof, syntax, tasks
 
 pytest.importorskip("tyro")
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "enumeration.py"
 
 
 @pytest.fixture(name="script", scope="module")
-def _script():
-    spec = importlib.util.spec_from_file_location("experiments_enumeration", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _script(load_script):
+    return load_script("enumeration")
 
 
 def run(script, path, **settings):

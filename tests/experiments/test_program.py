@@ -1,6 +1,5 @@
 """The command line: what it prints, and exit codes that a script can use."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -18,15 +17,9 @@ pytest.importorskip("tyro")
 SCRIPT = Path(__file__).parents[2] / "experiments" / "program.py"
 
 
-def loaded_script():
-    spec = importlib.util.spec_from_file_location("experiments_program", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-main = loaded_script().main
+@pytest.fixture(name="script", scope="module")
+def _script(load_script):
+    return load_script("program")
 
 
 @pytest.fixture(name="files")
@@ -48,8 +41,12 @@ def _files(tmp_path):
     return tmp_path
 
 
-def run(files, *arguments):
-    return main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+@pytest.fixture(name="run")
+def _run(script, files):
+    def run(*arguments):
+        return script.main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -78,60 +75,60 @@ def run(files, *arguments):
         (["measure", "nameless.s"], 2, "Pass --task"),
     ],
 )
-def test_exit_codes_and_words(files, capsys, arguments, code, says):
-    assert run(files, *arguments) == code
+def test_exit_codes_and_words(run, capsys, arguments, code, says):
+    assert run(*arguments) == code
     printed = capsys.readouterr()
     assert says in printed.out + printed.err
     assert "Traceback" not in printed.err
 
 
-def test_bad_options_exit_with_2(files):
+def test_bad_options_exit_with_2(run):
     for arguments in ([], ["prove"], ["show", "sort3.s", "--form", "sketch"], ["other"]):
         with pytest.raises(SystemExit) as end:
-            run(files, *arguments)
+            run(*arguments)
         assert end.value.code == 2
 
 
-def test_convert_round_trip(files):
-    assert run(files, "convert", "all.cc", "a.s", "--to", "intel") == 0
-    assert run(files, "convert", "a.s", "b.s", "--width", "64") == 0
-    assert run(files, "convert", "b.s", "c.c", "--to", "inline", "--width", "32") == 0
+def test_convert_round_trip(run, files):
+    assert run("convert", "all.cc", "a.s", "--to", "intel") == 0
+    assert run("convert", "a.s", "b.s", "--width", "64") == 0
+    assert run("convert", "b.s", "c.c", "--to", "inline", "--width", "32") == 0
     first, last = (syntax.parse((files / x).read_text()) for x in ("all.cc", "c.c"))
     assert [r.program for r in first.values()] == [r.program for r in last.values()]
     assert [r.task for r in last.values()] == ["sort3", "sort4", "varsort3", "varsort4"]
-    assert run(files, "convert", "sort3.s", "d.s", "--normal") == 0
-    assert run(files, "prove", "d.s") == 0
+    assert run("convert", "sort3.s", "d.s", "--normal") == 0
+    assert run("prove", "d.s") == 0
 
 
-def test_shorten(files, capsys):
-    assert run(files, "shorten", "double.s", "short.s") == 0
+def test_shorten(run, capsys):
+    assert run("shorten", "double.s", "short.s") == 0
     assert "of 36 instructions are needed" in capsys.readouterr().out
-    assert run(files, "prove", "short.s") == 0
+    assert run("prove", "short.s") == 0
 
 
-def test_picture(files):
+def test_picture(run, files):
     pytest.importorskip("matplotlib")
     out = str(files / "p.png")
-    assert run(files, "show", "sort3.s", "--form", "picture", "--out", out) == 0
+    assert run("show", "sort3.s", "--form", "picture", "--out", out) == 0
     assert (files / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(bool(native.unavailable()), reason=native.unavailable())
-def test_measure(files, capsys):
+def test_measure(run, capsys):
     few = ["--measurements", "5", "--inputs", "50", "--runs", "100"]
-    assert run(files, "measure", "sort3.s", *few) == 0
+    assert run("measure", "sort3.s", *few) == 0
     printed = capsys.readouterr().out
     assert "sort3: 5 measurements of 50" in printed and "insertion sort" in printed
-    assert run(files, "measure", "wrong.s", *few) == 1
+    assert run("measure", "wrong.s", *few) == 1
     assert "on this CPU wrong on" in capsys.readouterr().out
 
 
-def test_measure_without_a_compiler(files, capsys, monkeypatch):
+def test_measure_without_a_compiler(run, capsys, monkeypatch):
     from alphajax.alphadev import child
 
     monkeypatch.setattr(child.shutil, "which", lambda name: None)
     monkeypatch.setattr(child.platform, "machine", lambda: "x86_64")
-    assert run(files, "measure", "sort3.s") == 2
+    assert run("measure", "sort3.s") == 2
     assert "no C compiler" in capsys.readouterr().err
 
 

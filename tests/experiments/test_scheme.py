@@ -1,6 +1,5 @@
 """The command line: what it prints, and exit codes that a script can use."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -18,15 +17,9 @@ pytest.importorskip("tyro")
 SCRIPT = Path(__file__).parents[2] / "experiments" / "scheme.py"
 
 
-def loaded_script():
-    spec = importlib.util.spec_from_file_location("experiments_scheme", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-main = loaded_script().main
+@pytest.fixture(name="script", scope="module")
+def _script(load_script):
+    return load_script("scheme")
 
 
 @pytest.fixture(name="files")
@@ -42,8 +35,12 @@ def _files(tmp_path):
     return tmp_path
 
 
-def run(files, *arguments):
-    return main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+@pytest.fixture(name="run")
+def _run(script, files):
+    def run(*arguments):
+        return script.main([str(files / a) if "." in a and a[0] != "-" else a for a in arguments])
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -77,94 +74,92 @@ def run(files, *arguments):
         (["lift", "strassen.npz", "out.npz"], 2, "Z2"),
     ],
 )
-def test_exit_codes_and_words(files, capsys, arguments, code, says):
-    assert run(files, *arguments) == code
+def test_exit_codes_and_words(run, capsys, arguments, code, says):
+    assert run(*arguments) == code
     printed = capsys.readouterr()
     assert says in (printed.err if code == 2 else printed.out)
     assert "Traceback" not in printed.err
 
 
-def test_bad_options_exit_with_2(files):
+def test_bad_options_exit_with_2(run):
     for arguments in ([], ["verify"], ["show", "strassen.npz", "--form", "sketch"], ["other"]):
         with pytest.raises(SystemExit) as end:
-            run(files, *arguments)
+            run(*arguments)
         assert end.value.code == 2
 
 
-def test_convert_round_trip(files):
-    assert run(files, "convert", "strassen.npz", "a.json", "--to-ring", "Q", "--to-c", "plain") == 0
-    assert run(files, "convert", "a.json", "b.txt", "--to-ring", "Z") == 0
-    assert run(files, "convert", "b.txt", "c.npz") == 0
+def test_convert_round_trip(run, files):
+    assert run("convert", "strassen.npz", "a.json", "--to-ring", "Q", "--to-c", "plain") == 0
+    assert run("convert", "a.json", "b.txt", "--to-ring", "Z") == 0
+    assert run("convert", "b.txt", "c.npz") == 0
     assert identical(load(files / "c.npz")["2,2,2"], strassen())
-    assert run(files, "convert", "many.npz", "d.npz", "--to-ring", "Z2") == 0
+    assert run("convert", "many.npz", "d.npz", "--to-ring", "Z2") == 0
     assert identical(load(files / "d.npz")["2,3,4"], naive(2, 3, 4, "Z2"))
 
 
-def test_show_into_files(files):
-    assert run(files, "show", "strassen.npz", "--form", "c", "--out", str(files / "s.c")) == 0
+def test_show_into_files(run, files):
+    assert run("show", "strassen.npz", "--form", "c", "--out", str(files / "s.c")) == 0
     assert (files / "s.c").read_text().startswith("#include")
     pytest.importorskip("matplotlib")
-    assert (
-        run(files, "show", "strassen.npz", "--form", "picture", "--out", str(files / "s.png")) == 0
-    )
+    assert run("show", "strassen.npz", "--form", "picture", "--out", str(files / "s.png")) == 0
     assert (files / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_targets(files):
+def test_other_targets(run, files):
     factors = [[1, -1]], [[0, 1], [1, 0]], [[1, 0], [0, 1]]
     save(files / "skew.json", Scheme(*map(np.array, factors), None, "Z"))
-    assert run(files, "verify", "skew.json", "--target", "skew:2") == 0
+    assert run("verify", "skew.json", "--target", "skew:2") == 0
     tensor = np.zeros((1, 2, 2), int)
     np.save(files / "target.npy", tensor)
-    assert run(files, "verify", "skew.json", "--target", str(files / "target.npy")) == 1
+    assert run("verify", "skew.json", "--target", str(files / "target.npy")) == 1
     np.save(files / "target.npy", np.array({}, object))
-    assert run(files, "verify", "skew.json", "--target", str(files / "target.npy")) == 2
-    assert run(files, "verify", "skew.json") == 2
+    assert run("verify", "skew.json", "--target", str(files / "target.npy")) == 2
+    assert run("verify", "skew.json") == 2
 
 
-def test_a_run_folder_stands_for_its_scheme(files, capsys):
+def test_a_run_folder_stands_for_its_scheme(run, files, capsys):
     (files / "my.run" / "best").mkdir(parents=True)
     save(files / "my.run" / "best" / "scheme.npz", strassen())
-    assert run(files, "verify", "my.run") == 0
+    assert run("verify", "my.run") == 0
     assert "right" in capsys.readouterr().out
     (files / "empty.run").mkdir()
-    assert run(files, "verify", "empty.run") == 2
+    assert run("verify", "empty.run") == 2
 
 
-def test_files_are_named_when_nobody_does(files, monkeypatch):
+def test_files_are_named_when_nobody_does(run, files, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(files)
-    assert run(files, "show", "strassen.npz", "--form", "picture") == 0
-    assert run(files, "lift", "mod2.json") == 0
+    assert run("show", "strassen.npz", "--form", "picture") == 0
+    assert run("lift", "mod2.json") == 0
     assert (files / "scheme.png").exists() and verify(load(files / "lifted.npz")["2,2,2"])
 
 
-def test_lift(files, capsys):
-    assert run(files, "lift", "mod2.json", "lifted.npz") == 0
+def test_lift(run, files, capsys):
+    assert run("lift", "mod2.json", "lifted.npz") == 0
     (lifted,) = load(files / "lifted.npz").values()
     assert verify(lifted) and identical(over(lifted, "Z2"), strassen("Z2"))
     assert "right" in capsys.readouterr().out
 
 
-def test_a_scheme_that_does_not_lift_exits_with_1(files, monkeypatch, capsys):
+def test_a_scheme_that_does_not_lift_exits_with_1(run, files, monkeypatch, capsys):
     from alphajax.alphatensor import lifting
 
     def stuck(_):
         raise lifting.LiftError("stuck at the first digit")
 
     monkeypatch.setattr(lifting, "lift", stuck)
-    assert run(files, "lift", "mod2.json", "lifted.npz") == 1
+    assert run("lift", "mod2.json", "lifted.npz") == 1
     assert "stuck at the first digit" in capsys.readouterr().err
     assert not (files / "lifted.npz").exists()
 
 
-def test_bench(files, capsys):
+def test_bench(run, capsys):
     pytest.importorskip("alphajax.alphatensor.matmul")
-    assert run(files, "bench", "strassen.npz", "--size", "64", "--trials", "2") == 0
+    assert run("bench", "strassen.npz", "--size", "64", "--trials", "2") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("jnp.matmul") and lines[3].startswith("2,2,2")
     assert float(lines[3].split()[-1]) < 1e-5
-    assert run(files, "bench", "strassen.npz", "--size", "0") == 2
+    assert run("bench", "strassen.npz", "--size", "0") == 2
 
 
 def test_it_runs_as_a_script(files):

@@ -1,9 +1,6 @@
 """Stochastic search as a run: what it leaves on disk, that it can be continued, what it refuses."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +10,12 @@ from alphajax.alphadev import printing, proof, proposals, references, syntax, ta
 
 pytest.importorskip("tyro")
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "stochastic.py"
 SMALL = {"task": "sort2", "chains": 32, "rungs": 4, "rounds": 10, "devices": 2, "seed": 3}
 
 
 @pytest.fixture(name="script", scope="module")
-def _script():
-    spec = importlib.util.spec_from_file_location("experiments_stochastic", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _script(load_script):
+    return load_script("stochastic")
 
 
 def run(script, path, resume=False, **settings):

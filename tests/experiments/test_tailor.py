@@ -1,6 +1,5 @@
 """Tailoring as a run: what is paid from when on, what is left on disk, and that it can be continued."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -24,7 +23,6 @@ from alphajax.training import TrainingConfig
 pytest.importorskip("tyro")
 pytest.importorskip("matplotlib")
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "tailor.py"
 SYSTEM = AlphaTensor(
     game=TensorGame(targets=(tensors.matmul(1, 2, 1),), ring=Ring(2), history=0),
     network=NetworkConfig(
@@ -38,14 +36,8 @@ SYSTEM = AlphaTensor(
 
 
 @pytest.fixture(name="script", scope="module")
-def _script():
-    spec = importlib.util.spec_from_file_location("experiments_tailor", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(SCRIPT.parent))  # it imports its neighbours
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPT.parent))
+def _script(load_script):
+    return load_script("tailor")
 
 
 @pytest.fixture(name="ratios")
