@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, beam, flip_graph, flip_improver, mix
+from alphajax.alphatensor import archive, bases, beam, classes, flip_graph, flip_improver, mix
 from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.beam import BeamConfig
@@ -87,6 +87,12 @@ class AlphaTensor:
             raise ValueError(
                 f"beam.width: received {self.beam.width} with {len(self.game.targets)} targets; expected 0, because all"
                 " games of a beam begin with one"
+            )
+        if self.beam.classes and not classes.apply(self.game):
+            shapes = ", ".join(str(target.shape) for target in self.game.targets)
+            raise ValueError(
+                f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"
+                f" {self.game.symmetry.order}; expected Z2, modes of at most {classes.LONGEST}, and moves of one term"
             )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
@@ -231,7 +237,11 @@ class AlphaTensor:
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
         target = jnp.int32(0)
         state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
-        ended, sampled = beam.search(params, key, state, self.game, self.policy, self.beam)
+
+        def basis_of_games(key):
+            return self._random_basis(key, state.dims, self.mix.basis_density)
+
+        ended, sampled = beam.search(params, key, state, self.game, self.policy, self.beam, basis_of_games)
         count, rank = self.beam.width, self.game.max_moves
         moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
         found = Finished(

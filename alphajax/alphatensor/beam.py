@@ -12,9 +12,14 @@ where the value is what is expected of a whole game through there: minus the ter
 head's estimate of the rest.  The log-probability is that of reaching the residual when games are drawn from the
 policy, over all the ways by which the beam knows to reach it.  It is there because a residual that no game would
 come to is one of which the value has learned nothing, and of very many such some are overrated.
+
+Residuals that a change of bases turns into each other are one to a search for terms: `classes` keeps one of each
+class, where else most of a beam's are of a few.  And what a value is off by changes with the basis: `views` ranks
+the foremost by its mean over random ones.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +29,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import winners
+from alphajax.alphatensor import bases
+from alphajax.alphatensor.bases import Basis
+from alphajax.alphatensor.classes import class_hashes
 from alphajax.alphatensor.game import Observation, State, TensorGame
 from alphajax.alphatensor.moves import Move
 
@@ -31,6 +39,8 @@ DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
 CPU_BLOCK = 32
 """Turns at a time whose residuals fit a CPU's cache."""
+FOREMOST = 8
+"""Times the width are valued once more in other bases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,10 @@ class BeamConfig:
     """Terms that a residual e times less likely is ranked behind."""
     spread: float = 2.0
     """Of two residuals of which one is so many terms better, that one gets e times the samples."""
+    classes: bool = False
+    """Of residuals in one class (`classes.py`), the best is kept.  Over Z_2, with modes of at most 12."""
+    views: int = 0
+    """Random bases, as games have them, over which the value of the foremost is averaged; 0: it is as it stands."""
     block: int = 0
     """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache, while an
     accelerator wants thousands.  0: 32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns.
@@ -61,6 +75,8 @@ class BeamConfig:
             raise ValueError(f"width: received {self.width}; expected 0 or more")
         if self.block < 0:
             raise ValueError(f"block: received {self.block}; expected 0 or more")
+        if self.views < 0:
+            raise ValueError(f"views: received {self.views}; expected 0 or more")
         unit = DRAWS * (self.block or CPU_BLOCK)
         if self.samples < 1 or self.samples % unit:
             raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
@@ -117,7 +133,13 @@ class Found(NamedTuple):
 
 
 def search(
-    params: Any, key: jax.Array, state: State, game: TensorGame, policy: Any, config: BeamConfig
+    params: Any,
+    key: jax.Array,
+    state: State,
+    game: TensorGame,
+    policy: Any,
+    config: BeamConfig,
+    basis: Callable[[jax.Array], Basis],
 ) -> Found:
     """The games of the beam that ended within the limit, those of the fewest terms first; N is `width`.
 
@@ -127,6 +149,7 @@ def search(
       key: consumed.
       state: one state, from which all its games begin.
       policy: has `draw` and `values`, as `NetworkPolicy`.
+      basis: draws a random one, in which the policy values residuals as well.
     """
     width, side = config.width, state.residual.shape[0]
     first = game.observe(state)
@@ -150,14 +173,14 @@ def search(
     def go(carry):
         depth, kept, ended, passed = carry
         passed = passed.at[depth].set(jnp.where(kept.there[:, None], kept.hashes, passed[depth]))
-        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config)
+        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config, basis)
         return depth + 1, kept, _best(ended, new), passed
 
     depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
     return Found(ended, depth * config.samples)
 
 
-def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig):
+def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig, basis):
     """One move more: what is kept then, and the games that end with it."""
     turn_key, key = jax.random.split(key)
     likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
@@ -188,23 +211,54 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
     chosen, log_prob = merged(hashes, left, parent, jnp.where(open_, log_prob, -jnp.inf), passed, config.valued)
     parent, factors = parent[chosen], factors[chosen]
 
-    def value(block):
-        parent, factors = block
+    def after_moves(parent, factors):
         seen = jax.tree.map(lambda x: x[parent], kept.seen)
-        _, after = jax.vmap(game.peek)(seen, Move(factors))
-        return policy.values(params, after) + after.remaining
+        return jax.vmap(game.peek)(seen, Move(factors))[1]
 
-    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), (parent, factors))
-    score = jax.lax.map(value, blocks).reshape(-1)
+    def value(block):
+        after = after_moves(*block)
+        kind = class_hashes(after.residual, game.targets[0].shape) if config.classes else None
+        return policy.values(params, after) + after.remaining, kind
+
+    def in_blocks(function, *arrays):
+        blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, blocks))
+
+    score, kinds = in_blocks(value, parent, factors)
     score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
+    if config.classes:
+        score = one_of_each(kinds, score)
+    if config.views:
+        rough, foremost = jax.lax.top_k(score, min(FOREMOST * config.width, config.valued))
+        changes = [basis(k).matrices for k in jax.random.split(jax.random.fold_in(key, 1), config.views)]
+
+        def seen_anew(block):
+            after = after_moves(*block)
+
+            def view(matrices):
+                changed = jax.vmap(bases.change_tensor, in_axes=(0, None, None))(after.residual, matrices, game.ring)
+                return policy.values(params, after._replace(residual=changed.astype(game.dtype)))
+
+            return jnp.mean(jax.lax.map(view, jnp.stack(changes)), axis=0) + after.remaining
+
+        fine = in_blocks(seen_anew, parent[foremost], factors[foremost]) + config.prior * log_prob[foremost]
+        fine = jnp.where(jnp.isfinite(rough), fine, -jnp.inf)
+        score = jnp.full_like(score, -jnp.inf).at[foremost].set(fine)
     score, best = jax.lax.top_k(score, config.width)
     parent, factors = parent[best], factors[best]
-    _, after = jax.vmap(game.peek)(jax.tree.map(lambda x: x[parent], kept.seen), Move(factors))
     new = Kept(
-        seen=after, score=score, log_prob=log_prob[best], hashes=hashes[chosen[best]],
+        seen=after_moves(parent, factors), score=score, log_prob=log_prob[best], hashes=hashes[chosen[best]],
         moves=moves_of(parent, factors), there=jnp.isfinite(score),
     )  # fmt: skip
     return new, ended
+
+
+def one_of_each(kinds: Int[Array, "N 2"], score: Float[Array, " N"]) -> Float[Array, " N"]:
+    """The scores, but minus infinity for all of a kind except the best."""
+    order = jnp.lexsort((-score, *kinds.T))
+    ordered = kinds[order]
+    first = jnp.concatenate([jnp.ones(1, bool), jnp.any(ordered[1:] != ordered[:-1], axis=1)])
+    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(first, score[order], -jnp.inf))
 
 
 def merged(

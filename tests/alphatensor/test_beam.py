@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import beam, tensors
+from alphajax.alphatensor import bases, beam, tensors
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import TensorGame
@@ -72,16 +72,23 @@ def searched(name, more=0, config=CONFIG):
     game, rank = GAMES[name]
     policy = UniformPolicy(game=game, token_entries=game.side)
     start = game.start(jnp.int32(0), jnp.int32(rank + more))
-    search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config))
+
+    def basis(key):
+        return bases.random_basis(key, game.ring, game.side, start.dims, 0.5)
+
+    search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config, basis))
     ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
     assert 0 < sampled <= config.moves * config.samples and sampled % config.samples == 0
     return ended
 
 
-@pytest.mark.parametrize("name", GAMES)
-def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name):
+@pytest.mark.parametrize(
+    "name, config",
+    [*((name, {}) for name in GAMES), ("cyclic3 over Z2", dict(classes=True, views=2)), ("skew2 over Z", dict(views=2))],
+)
+def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name, config):
     game, rank = GAMES[name]
-    ended = searched(name, more=1)
+    ended = searched(name, more=1, config=dataclasses.replace(CONFIG, **config))
     found = ended.left >= 0
     assert found.any() and ended.left.max() == 1
     assert (np.diff(ended.left) <= 0).all()  # the fewest terms first
@@ -93,6 +100,13 @@ def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name):
         assert (game.ring.reduce(tensor - game.padded[0]) == 0).all()
         seen.add(frozenset(term.tobytes() for term in terms))
     assert len(seen) == found.sum()
+
+
+def test_of_each_class_the_best_is_kept():
+    kinds = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [3, 4]], np.int32)
+    score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
+    kept = beam.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
+    np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])
 
 
 def test_nothing_is_found_where_nothing_is():
@@ -162,6 +176,7 @@ def test_without_a_width_there_is_no_beam():
         (dict(block=64, samples=1024), "samples: received 1024; expected a multiple of 2048"),
         (dict(block=-1), "block: received -1"),
         (dict(width=600, samples=1024), "width: received 600; expected at most half of samples, 512"),
+        (dict(views=-1), "views: received -1"),
         (dict(moves=0), "moves: received 0"),
         (dict(temperature=0.0), "temperature: received 0.0; expected above 0"),
         (dict(spread=float("nan")), "spread: received nan"),
@@ -176,3 +191,8 @@ def test_nonsense_is_refused(config, says):
 def test_a_beam_has_one_target():
     with pytest.raises(ValueError, match=r"beam\.width: received 64 with 2 targets"):
         agent(tensors.matmul(2, 2, 2), tensors.matmul(3, 3, 3), width=64)
+
+
+def test_classes_are_told_apart_where_they_can_be():
+    with pytest.raises(ValueError, match=r"beam\.classes: received True over Z2, shape \(16, 16, 16\)"):
+        agent(tensors.matmul(4, 4, 4), classes=True)
