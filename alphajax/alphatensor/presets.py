@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alphajax.alphatensor import tensors
+from alphajax.alphatensor import classes, tensors
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.demonstrations import Distribution
@@ -57,7 +57,11 @@ PRESETS: dict[str, Preset] = {
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11, warmup_steps=2000, decay_step=1800),
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
-        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512, basis_density=0.2
+        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512, basis_density=0.2,
+        # It finds what games find later, or not.
+        beam=BeamConfig(
+            width=1024, moves=16, classes=True, views=8, basis_density=0.5, spread=0.2, prior=0.02
+        ),
     ),
     "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x3x3-z2": Preset(
@@ -197,7 +201,8 @@ def _laptop(
             # Of the moves of the naive 2 x 3 x 3, and of its best schemes, half are their own transposes.
             distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
         ),
-        beam=preset.beam if len(targets) == 1 else BeamConfig(),
+        # Any target goes with any preset, over any ring.
+        beam=replace(preset.beam, classes=preset.beam.classes and classes.apply(game)) if len(targets) == 1 else BeamConfig(),
     )  # fmt: skip
 
 
