@@ -88,7 +88,7 @@ class AlphaTensor:
                 f"beam.width: received {self.beam.width} with {len(self.game.targets)} targets; expected 0, because all"
                 " games of a beam begin with one"
             )
-        if self.beam.classes and not classes.apply(self.game):
+        if self.beam.classes and not classes.told_apart_in(self.game):
             shapes = ", ".join(str(target.shape) for target in self.game.targets)
             raise ValueError(
                 f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"

@@ -229,15 +229,20 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
     if config.classes:
         score = one_of_each(kinds, score)
     if config.views:
-        rough, foremost = jax.lax.top_k(score, min(FOREMOST * config.width, config.valued))
+        whole_blocks = -(-FOREMOST * config.width // size) * size
+        rough, foremost = jax.lax.top_k(score, min(whole_blocks, config.valued))
         changes = [basis(k).matrices for k in jax.random.split(jax.random.fold_in(key, 1), config.views)]
+        most = np.iinfo(game.dtype).max
 
         def seen_anew(block):
             after = after_moves(*block)
 
             def view(matrices):
                 changed = jax.vmap(bases.change_tensor, in_axes=(0, None, None))(after.residual, matrices, game.ring)
-                return policy.values(params, after._replace(residual=changed.astype(game.dtype)))
+                # Over Z an entry may become too large for the dtype: such a one is seen as it stands.
+                fits = jnp.all(jnp.abs(changed) <= most, axis=(1, 2, 3), keepdims=True)
+                changed = jnp.where(fits, changed, after.residual).astype(game.dtype)
+                return policy.values(params, after._replace(residual=changed))
 
             return jnp.mean(jax.lax.map(view, jnp.stack(changes)), axis=0) + after.remaining
 

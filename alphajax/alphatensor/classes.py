@@ -11,9 +11,9 @@ the multiset of all r(a) stays, and more: the Walsh-Hadamard transform of any fu
 
     F(b) = sum_a (-1)^(a.b) f(r(a)),
 
-becomes F(A^-T b), whose values are the same ones in another order.  The hash is of that multiset.  Equal hashes do not
-prove two residuals equivalent (nor that they have the same rank); different ones prove that they are not.  Not in the paper, which plays
-games in random bases instead.
+becomes F(A^-T b), whose values are the same ones in another order.  The hash is of that multiset.  Different hashes
+prove that two residuals are not equivalent; equal ones do not prove that they are, nor that they have the same rank.
+Not in the paper, which plays games in random bases instead.
 """
 
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ LONGEST = 12
 """The longest mode of which every vector is tried."""
 
 
-def apply(game: TensorGame) -> bool:
+def told_apart_in(game: TensorGame) -> bool:
     """Whether residuals of one class are as good as each other in this game, and can be told."""
     return game.ring.modulus == 2 and game.symmetry.order == 1 and all(max(x.shape) <= LONGEST for x in game.targets)
 

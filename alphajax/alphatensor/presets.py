@@ -202,7 +202,7 @@ def _laptop(
             distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
         ),
         # Any target goes with any preset, over any ring.
-        beam=replace(preset.beam, classes=preset.beam.classes and classes.apply(game)) if len(targets) == 1 else BeamConfig(),
+        beam=replace(preset.beam, classes=preset.beam.classes and classes.told_apart_in(game)) if len(targets) == 1 else BeamConfig(),
     )  # fmt: skip
 
 

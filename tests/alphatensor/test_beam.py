@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import bases, beam, tensors
+from alphajax.alphatensor import bases, beam, presets, tensors
 from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import TensorGame
@@ -84,7 +84,7 @@ def searched(name, more=0, config=CONFIG):
 
 @pytest.mark.parametrize(
     "name, config",
-    [*((name, {}) for name in GAMES), ("cyclic3 over Z2", dict(classes=True, views=2)), ("skew2 over Z", dict(views=2))],
+    [*((name, {}) for name in GAMES), ("cyclic3 over Z2", dict(classes=True, views=2, width=50, block=64)), ("skew2 over Z", dict(views=2))],
 )
 def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name, config):
     game, rank = GAMES[name]
@@ -196,3 +196,10 @@ def test_a_beam_has_one_target():
 def test_classes_are_told_apart_where_they_can_be():
     with pytest.raises(ValueError, match=r"beam\.classes: received True over Z2, shape \(16, 16, 16\)"):
         agent(tensors.matmul(4, 4, 4), classes=True)
+
+
+def test_a_presets_beam_goes_with_any_target_over_any_ring():
+    assert presets.make("2x2x4-z2").beam.classes
+    for other in (dict(ring="Z"), dict(target=tensors.matmul(4, 4, 4))):
+        beam = presets.make("2x2x4-z2", **other).beam
+        assert beam.width == 1024 and not beam.classes
