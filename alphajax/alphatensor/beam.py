@@ -16,6 +16,11 @@ come to is one of which the value has learned nothing, and of very many such som
 Residuals that a change of bases turns into each other are one to a search for terms: `classes` keeps one of each
 class, where else most of a beam's are of a few.  And what a value is off by changes with the basis: `views` ranks
 the foremost by its mean over random ones.
+
+Where terms are many, no policy knows them.  But a value that tells ranks apart recognises moves that are nearly right:
+if T has rank r and u (x) v (x) w is one of its terms, T - u (x) v (x) x has at most that rank for any x, while after
+most moves it is r + 1.  There are hundreds of times as many of such moves.  `mutants` are what becomes of the best
+moves when one of their factors is replaced.
 """
 
 import math
@@ -61,6 +66,10 @@ class BeamConfig:
     """Of two residuals of which one is so many terms better, that one gets e times the samples."""
     classes: bool = False
     """Of residuals in one class (`classes.py`), the best is kept.  Over Z_2, with modes of at most 12."""
+    mutants: int = 0
+    """Of the best that were sampled after each move, so many moves more with one of their factors replaced."""
+    mutant_spread: float = 0.25
+    """As `spread`, for what mutants come of: not below what their values are off by."""
     views: int = 0
     """Random bases, as games have them, over which the value of the foremost is averaged; 0: it is as it stands."""
     block: int = 0
@@ -80,11 +89,13 @@ class BeamConfig:
         unit = DRAWS * (self.block or CPU_BLOCK)
         if self.samples < 1 or self.samples % unit:
             raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
+        if self.mutants < 0 or self.mutants % unit:
+            raise ValueError(f"mutants: received {self.mutants}; expected 0 or a multiple of {unit}")
         if self.width > self.valued:
             raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
         if self.moves < 1:
             raise ValueError(f"moves: received {self.moves}; expected 1 or more")
-        for name in ("temperature", "spread"):
+        for name in ("temperature", "spread", "mutant_spread"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
         for name in ("prior", "basis_density"):
@@ -103,7 +114,7 @@ class BeamConfig:
 
     def block_size(self) -> int:
         """`block`, or what suits the device that JAX uses by default."""
-        return self.block or math.gcd(self.turns, CPU_BLOCK if jax.default_backend() == "cpu" else 2048)
+        return self.block or math.gcd(self.turns, self.mutants, CPU_BLOCK if jax.default_backend() == "cpu" else 2048)
 
 
 class Kept(NamedTuple):
@@ -177,55 +188,69 @@ def search(
         return depth + 1, kept, _best(ended, new), passed
 
     depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
-    return Found(ended, depth * config.samples)
+    return Found(ended, depth * (config.samples + config.mutants))
+
+
+class Tried(NamedTuple):
+    """Moves from kept residuals: from which, how likely to come there in all, and what they lead to."""
+
+    parent: Int[Array, " N"]
+    factors: Int[Array, "N 3 S"]
+    log_prob: Float[Array, " N"]
+    left: Int[Array, " N"]
+    hashes: Int[Array, "N 2"]
+    over: Bool[Array, " N"]
 
 
 def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig, basis):
     """One move more: what is kept then, and the games that end with it."""
     turn_key, key = jax.random.split(key)
-    likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
-    turns = winners.systematic(turn_key, likely, config.turns)
-
-    def sample(block):
-        turn, key = block
-        seen = jax.tree.map(lambda x: x[turn], kept.seen)
-        moves, log_probs = policy.draw(params, key, seen, DRAWS, config.temperature)
-        factors = game.symmetry.first(moves.factors, game.ring)
-        _, after = jax.vmap(jax.vmap(game.peek, in_axes=(None, 0)))(seen, Move(factors))
-        over = ~jnp.any(after.residual, axis=(-3, -2, -1))
-        return factors, log_probs + kept.log_prob[turn][:, None], after.remaining, _hashes(after.residual, 2), over
-
     size = config.block_size()
-    blocks = turns.reshape(-1, size)
-    sampled = jax.lax.map(sample, (blocks, jax.random.split(key, blocks.shape[0])))
-    factors, log_prob, left, hashes, over = (x.reshape(-1, *x.shape[3:]) for x in sampled)
-    parent = jnp.repeat(turns, DRAWS)
+
+    def in_blocks(function, *arrays):
+        blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
 
     def moves_of(parents, last):
         return kept.moves[parents].at[:, depth].set(last.astype(jnp.int8))
-
-    end_left, end = jax.lax.top_k(jnp.where(over, left.astype(jnp.int32), -1), config.width)
-    ended = Ended(moves_of(parent[end], factors[end]), end_left)
-
-    open_ = ~over & (left > 0)
-    chosen, log_prob = merged(hashes, left, parent, jnp.where(open_, log_prob, -jnp.inf), passed, config.valued)
-    parent, factors = parent[chosen], factors[chosen]
 
     def after_moves(parent, factors):
         seen = jax.tree.map(lambda x: x[parent], kept.seen)
         return jax.vmap(game.peek)(seen, Move(factors))[1]
 
-    def value(block):
-        after = after_moves(*block)
+    def value(parent, factors):
+        after = after_moves(parent, factors)
         kind = class_hashes(after.residual, game.targets[0].shape) if config.classes else None
         return policy.values(params, after) + after.remaining, kind
 
-    def in_blocks(function, *arrays):
-        blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(function, blocks))
+    def ends(tried: Tried):
+        left, end = jax.lax.top_k(jnp.where(tried.over, tried.left.astype(jnp.int32), -1), config.width)
+        return Ended(moves_of(tried.parent[end], tried.factors[end]), left)
 
-    score, kinds = in_blocks(value, parent, factors)
-    score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
+    def rated(tried: Tried, known, count):
+        """The likeliest that lead to different residuals, their scores, and their classes."""
+        goes_on = ~tried.over & (tried.left > 0)
+        likely = jnp.where(goes_on, tried.log_prob, -jnp.inf)
+        chosen, log_prob = merged(tried.hashes, tried.left, tried.parent, likely, known, count)
+        tried = jax.tree.map(lambda x: x[chosen], tried)._replace(log_prob=log_prob)
+        score, kinds = in_blocks(value, tried.parent, tried.factors)
+        score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
+        return tried, score, kinds
+
+    likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
+    turns = winners.systematic(turn_key, likely, config.turns)
+    sampled = _sampled(params, key, turns.reshape(-1, size), kept, game, policy, config)
+    ended = ends(sampled)
+    rows = tried, score, kinds = rated(sampled, passed, config.valued)
+    if config.mutants:
+        mutants = _mutants(jax.random.fold_in(key, 2), tried, score / config.mutant_spread, game, config)
+        after = in_blocks(lambda *move: _summary(after_moves(*move)), mutants.parent, mutants.factors)
+        mutants = mutants._replace(left=after[0], hashes=after[1], over=after[2])
+        ended = _best(ended, ends(mutants))
+        known = jnp.concatenate([passed.reshape(-1, 2), tried.hashes])[None]
+        tried, score, kinds = jax.tree.map(
+            lambda *x: jnp.concatenate(x), rows, rated(mutants, known, config.mutants)
+        )
     if config.classes:
         score = one_of_each(kinds, score)
     if config.views:
@@ -234,8 +259,8 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         changes = [basis(k).matrices for k in jax.random.split(jax.random.fold_in(key, 1), config.views)]
         most = np.iinfo(game.dtype).max
 
-        def seen_anew(block):
-            after = after_moves(*block)
+        def seen_anew(parent, factors):
+            after = after_moves(parent, factors)
 
             def view(matrices):
                 changed = jax.vmap(bases.change_tensor, in_axes=(0, None, None))(after.residual, matrices, game.ring)
@@ -246,16 +271,58 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
 
             return jnp.mean(jax.lax.map(view, jnp.stack(changes)), axis=0) + after.remaining
 
-        fine = in_blocks(seen_anew, parent[foremost], factors[foremost]) + config.prior * log_prob[foremost]
-        fine = jnp.where(jnp.isfinite(rough), fine, -jnp.inf)
+        fine = in_blocks(seen_anew, tried.parent[foremost], tried.factors[foremost])
+        fine = jnp.where(jnp.isfinite(rough), fine + config.prior * tried.log_prob[foremost], -jnp.inf)
         score = jnp.full_like(score, -jnp.inf).at[foremost].set(fine)
     score, best = jax.lax.top_k(score, config.width)
-    parent, factors = parent[best], factors[best]
+    tried = jax.tree.map(lambda x: x[best], tried)
     new = Kept(
-        seen=after_moves(parent, factors), score=score, log_prob=log_prob[best], hashes=hashes[chosen[best]],
-        moves=moves_of(parent, factors), there=jnp.isfinite(score),
+        seen=after_moves(tried.parent, tried.factors), score=score, log_prob=tried.log_prob, hashes=tried.hashes,
+        moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score),
     )  # fmt: skip
     return new, ended
+
+
+def _summary(after: Observation):
+    """Terms left, hashes, and whether it is over."""
+    return after.remaining, _hashes(after.residual, 1), ~jnp.any(after.residual, axis=(-3, -2, -1))
+
+
+def _sampled(params, key, turns, kept: Kept, game: TensorGame, policy, config: BeamConfig) -> Tried:
+    """Of each kept residual as many moves as it has turns, `DRAWS` in each; `turns` come in blocks."""
+
+    def sample(block):
+        turn, key = block
+        seen = jax.tree.map(lambda x: x[turn], kept.seen)
+        moves, log_probs = policy.draw(params, key, seen, DRAWS, config.temperature)
+        factors = game.symmetry.first(moves.factors, game.ring)
+        _, after = jax.vmap(jax.vmap(game.peek, in_axes=(None, 0)))(seen, Move(factors))
+        flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * DRAWS, *x.shape[2:]), (factors, after))
+        log_probs = log_probs + kept.log_prob[turn][:, None]
+        return Tried(jnp.repeat(turn, DRAWS), flat[0], log_probs.reshape(-1), *_summary(flat[1]))
+
+    found = jax.lax.map(sample, (turns, jax.random.split(key, turns.shape[0])))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+
+def _mutants(key, tried: Tried, log_weights, game: TensorGame, config: BeamConfig) -> Tried:
+    """Moves with one factor replaced by a random one, in proportion to their weights; what they lead to is not filled
+    in.  They count as likely as what they came of."""
+    source_key, mode_key, key = jax.random.split(key, 3)
+    source = winners.systematic(source_key, log_weights, config.mutants)
+    old, ring = tried.factors[source], game.ring
+    side = old.shape[-1]
+    lengths = np.array(game.targets[0].shape)
+    # Each other factor of all three modes alike.
+    share = np.cumsum(float(ring.base) ** lengths)
+    modes = jnp.searchsorted(share / share[-1], jax.random.uniform(mode_key, (config.mutants,)), side="right")
+    low, high = (0, ring.modulus) if ring.modulus else (-ring.bound, ring.bound + 1)
+    drawn = jax.random.randint(key, (config.mutants, side), low, high, jnp.int8)
+    drawn = jnp.where(np.arange(side)[None] < jnp.asarray(lengths)[modes][:, None], drawn, 0)
+    there = jnp.any(drawn, axis=1)[:, None] & (np.arange(3)[None] == modes[:, None])
+    factors = jnp.where(there[:, :, None], drawn[:, None], old)
+    factors = game.symmetry.first(factors.astype(old.dtype), ring)
+    return jax.tree.map(lambda x: x[source], tried)._replace(factors=factors)
 
 
 def one_of_each(kinds: Int[Array, "N 2"], score: Float[Array, " N"]) -> Float[Array, " N"]:

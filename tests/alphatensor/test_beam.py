@@ -78,13 +78,19 @@ def searched(name, more=0, config=CONFIG):
 
     search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config, basis))
     ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
-    assert 0 < sampled <= config.moves * config.samples and sampled % config.samples == 0
+    each = config.samples + config.mutants
+    assert 0 < sampled <= config.moves * each and sampled % each == 0
     return ended
 
 
 @pytest.mark.parametrize(
     "name, config",
-    [*((name, {}) for name in GAMES), ("cyclic3 over Z2", dict(classes=True, views=2, width=50, block=64)), ("skew2 over Z", dict(views=2))],
+    [
+        *((name, {}) for name in GAMES),
+        ("cyclic3 over Z2", dict(classes=True, views=2, mutants=4096, width=50, block=64)),
+        ("cyclic2 over Z2, orbits", dict(mutants=4096)),
+        ("skew2 over Z", dict(views=2, mutants=4096)),
+    ],
 )
 def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name, config):
     game, rank = GAMES[name]
@@ -107,6 +113,29 @@ def test_of_each_class_the_best_is_kept():
     score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
     kept = beam.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
     np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])
+
+
+def test_a_mutant_differs_in_one_factor_from_what_it_came_of():
+    game = make("skew3", Ring(2), history=0)  # modes of 3, 3, 3 or fewer
+    lengths = np.array(game.targets[0].shape)
+    inside = np.arange(game.side) < lengths[:, None]
+    factors = (np.random.default_rng(0).integers(0, 2, (64, 3, game.side)) | (np.arange(game.side) == 0)) * inside
+    none = jnp.zeros(64, jnp.int32)
+    tried = beam.Tried(
+        jnp.arange(64), jnp.asarray(factors, jnp.int8), -1.0 * jnp.arange(64), none, jnp.zeros((64, 2), jnp.int32), none > 0
+    )
+    config = dataclasses.replace(CONFIG, mutants=8192)
+    weights = jnp.where(jnp.arange(64) < 32, 0.0, -jnp.inf)
+    found = jax.tree.map(np.asarray, beam._mutants(jax.random.key(1), tried, weights, game, config))
+    # Nothing comes of what weighs nothing, and as much of all the rest.
+    np.testing.assert_array_equal(found.parent, np.repeat(np.arange(32), 256))
+    np.testing.assert_array_equal(found.log_prob, -found.parent)
+    assert found.factors.any(axis=-1).all() and not found.factors[:, ~inside].any()
+    changed = (found.factors != factors[found.parent]).any(axis=-1)
+    assert set(changed.sum(axis=1)) == {0, 1} and (changed.any(axis=1)).mean() > 0.6
+    # Every factor of every mode comes of every move.
+    kinds = {(p, mode, *f[mode]) for p, f, c in zip(found.parent, found.factors, changed, strict=True) for mode in np.flatnonzero(c)}
+    assert len(kinds) == 32 * (2.0**lengths - 2).sum()
 
 
 def test_nothing_is_found_where_nothing_is():
@@ -177,9 +206,11 @@ def test_without_a_width_there_is_no_beam():
         (dict(block=-1), "block: received -1"),
         (dict(width=600, samples=1024), "width: received 600; expected at most half of samples, 512"),
         (dict(views=-1), "views: received -1"),
+        (dict(mutants=1000), "mutants: received 1000; expected 0 or a multiple of 1024"),
         (dict(moves=0), "moves: received 0"),
         (dict(temperature=0.0), "temperature: received 0.0; expected above 0"),
         (dict(spread=float("nan")), "spread: received nan"),
+        (dict(mutant_spread=0.0), "mutant_spread: received 0.0; expected above 0"),
         (dict(prior=-1.0), "prior: received -1.0"),
     ],
 )
