@@ -50,7 +50,8 @@ FOREMOST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class BeamConfig:
-    """How wide, and by what; a search costs `moves * samples` moves and about half as many values."""
+    """How wide, and by what; each of `moves` costs `samples + mutants` moves, and values of half the samples, of all mutants,
+    and `views` more of each of the foremost."""
 
     width: int = 0
     """Different residuals kept after each move; 0: no beam."""
