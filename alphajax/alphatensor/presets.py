@@ -58,9 +58,9 @@ PRESETS: dict[str, Preset] = {
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
         ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512, basis_density=0.2,
-        # It finds what games find later, or not.
+        # It finds what games find later, or not: with mutants four beams of four, without them one of four.
         beam=BeamConfig(
-            width=1024, moves=16, classes=True, views=8, basis_density=0.5, spread=0.2, prior=0.02
+            width=1024, mutants=131_072, moves=16, classes=True, views=8, basis_density=0.5, spread=0.2, prior=0.02
         ),
     ),
     "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=512),
