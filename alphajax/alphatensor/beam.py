@@ -75,8 +75,8 @@ class BeamConfig:
     """Random bases, as games have them, over which the value of the foremost is averaged; 0: it is as it stands."""
     block: int = 0
     """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache, while an
-    accelerator wants thousands.  0: 32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns.
-    What is sampled depends on it."""
+    accelerator wants thousands.  0: 32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns
+    and the mutants.  What is sampled depends on it."""
     basis_density: float = 0.0
     """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
 

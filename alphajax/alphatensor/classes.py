@@ -35,8 +35,6 @@ def told_apart_in(game: TensorGame) -> bool:
 def class_hashes(residual: Int[Array, "B S S S"], shape: tuple[int, int, int]) -> Int[Array, "B 2"]:
     """Two int32 hashes of each residual over Z_2, the same for all that are equivalent.
 
-    Costs some 14 microseconds a residual of shape 6, 9, 6 on a CPU core.
-
     Args:
       residual: zero beyond `shape`.
       shape: the modes' lengths, each at most `LONGEST`.

@@ -11,7 +11,6 @@ from alphajax.alphadev import proof, syntax, tasks
 pytest.importorskip("tyro")
 
 
-
 @pytest.fixture(name="script", scope="module")
 def _script(load_script):
     return load_script("enumeration")
