@@ -95,8 +95,8 @@ class System(Protocol):
     A policy may have `settle(old params, new params, step) -> params`, called after every gradient
     step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
     asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.  A system may have `explore(params, key, memory) -> (memory, sums)` or None: a search of another kind
-    than games, asked after them, with sums to add up over devices.
+    replay.  A system may have `explore(params, key, memory) -> (memory, items, sums)` or None: a search of another
+    kind than games, asked after them, with replay items and their mask (or None) and sums to add up over devices.
     """
 
     game: games.Game
@@ -373,10 +373,12 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
     explore = getattr(system, "explore", None)
+    buffer = replay.write(state.replay, items, mask)
     if explore is not None:
-        memory, found = explore(state.params, jax.random.fold_in(play_key, system.max_steps), memory)
+        memory, more, found = explore(state.params, jax.random.fold_in(play_key, system.max_steps), memory)
         sums |= found
-    return memory, replay.write(state.replay, items, mask), sums
+        buffer = replay.write(buffer, *more) if more else buffer
+    return memory, buffer, sums
 
 
 def gains(

@@ -2,11 +2,12 @@
 
 Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
 
-No decomposition of the target is ever given.  The move limit of a target starts at its naive rank and
+No decomposition of the target is ever given (but the naive one, where `InsideConfig.naive` says so).  The move limit of a target starts at its naive rank and
 becomes one less than the best rank found so far, at once or step by step (`MixConfig.mastery`): a game that
 could still end well with more moves would teach the search to be content with them.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,11 +18,12 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, beam, classes, flip_graph, flip_improver, mix
+from alphajax.alphatensor import archive, bases, beam, classes, flip_graph, flip_improver, inside, mix
 from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import State, TensorGame
+from alphajax.alphatensor.inside import Begun, InsideConfig
 from alphajax.alphatensor.mix import Item, MixConfig
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
@@ -59,6 +61,8 @@ class AlphaTensor:
     mix: MixConfig = MixConfig()
     beam: BeamConfig = BeamConfig()
     """Beyond the paper: after each iteration's games, a beam looks for a lower rank than the best."""
+    inside: InsideConfig = InsideConfig()
+    """Beyond the paper: where beams begin."""
     uniform: bool = False
     """The control: candidates drawn uniformly, no network."""
 
@@ -93,6 +97,16 @@ class AlphaTensor:
             raise ValueError(
                 f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"
                 f" {self.game.symmetry.order}; expected Z2, modes of at most {classes.LONGEST}, and moves of one term"
+            )
+        if self.inside.moves > self.beam.moves * bool(self.beam.width):
+            raise ValueError(
+                f"inside.moves: received {self.inside.moves} with beam.width {self.beam.width} and beam.moves"
+                f" {self.beam.moves}; expected a beam, of at least as many moves"
+            )
+        if self.inside.moves and (self.inside.draws < self.beam.width or self.inside.draws % beam.CPU_BLOCK):
+            raise ValueError(
+                f"inside.draws: received {self.inside.draws}; expected a multiple of {beam.CPU_BLOCK}, at least"
+                f" beam.width, {self.beam.width}"
             )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
@@ -230,31 +244,49 @@ class AlphaTensor:
         return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)
 
     def explore(self, params, key: jax.Array, memory: Memory):
-        """A beam for fewer terms than the best known; what it finds is remembered as played games are."""
+        """A beam for fewer terms than the best known, or inside finished games for as many in another way; what it
+        finds is remembered as played games are."""
         if not self.beam.width:
-            return memory, {}
+            return memory, None, {}
         basis_key, key = jax.random.split(key)
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
-        target = jnp.int32(0)
+        target, count, rank = jnp.int32(0), self.beam.width, self.game.max_moves
         state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
+        first = jnp.where(np.arange(count) == 0, 0.0, -jnp.inf)
+        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.game.observe(state))
+        nothing = jnp.zeros((count, rank, 3, self.game.side), jnp.int8)
+        begun, there = Begun(seen, first, nothing, nothing, jnp.zeros(count, jnp.int32)), jnp.bool_(False)
+        if self.inside.moves:
+            begin_key, key = jax.random.split(key)
+            within = inside.begin(
+                params, begin_key, memory.finished, memory.rank, basis, self.game, self.policy, self.inside, count,
+                math.gcd(self.inside.draws, self.beam.block_size()),
+            )  # fmt: skip
+            there = jnp.any(jnp.isfinite(within.score))
+            begun = jax.tree.map(lambda x, y: jnp.where(there, x, y), within, begun)
+            # As good in another way is somewhere else to begin the next time.
+            limit = jnp.where(there, memory.rank[0], limit)
 
         def basis_of_games(key):
             return self._random_basis(key, state.dims, self.mix.basis_density)
 
-        ended, sampled = beam.search(params, key, state, self.game, self.policy, self.beam, basis_of_games)
-        count, rank = self.beam.width, self.game.max_moves
+        ended, sampled = beam.search(params, key, begun.seen, begun.score, self.game, self.policy, self.beam, basis_of_games)
         moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
         found = Finished(
-            moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank],
+            archive.join(begun.prefix[ended.origin], moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]),
             jnp.where(ended.left >= 0, limit - ended.left, rank + 1).astype(jnp.int32),
             *jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), (state.dims, target, basis)),
         )
-        there = ended.left >= 0
-        memory = self._record(memory, found)._replace(
-            finished=replay.write(memory.finished, found, there),
-            waited=jnp.where(jnp.any(there), 0, memory.waited),
+        new = (ended.left >= 0) & archive.new(found, memory.finished, self.game)
+        before = memory.rank
+        memory = self._record(memory, found)
+        memory = memory._replace(
+            finished=replay.write(memory.finished, found, new),
+            waited=jnp.where(jnp.any(memory.rank < before), 0, memory.waited),
         )
-        return memory, {"beam_solved": jnp.sum(there, dtype=jnp.int32), "beam_moves": sampled}
+        items, which = inside.lesson(begun, ended, self.search.candidates)
+        sums = {"beam_solved": jnp.sum(new, dtype=jnp.int32), "beam_moves": sampled}
+        return memory, (items, which & there), sums
 
     def _record(self, memory: Memory, found: Finished) -> Memory:
         """The best of each target, in the canonical basis."""

@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Int
 from alphajax import replay
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
+from alphajax.alphatensor.beam import hashes
 from alphajax.alphatensor.game import State, TensorGame
-from alphajax.alphatensor.moves import Move, one_term
+from alphajax.alphatensor.moves import Move, canonical, one_term
 
 TEMPERATURE = 0.25
 """In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""
@@ -43,14 +44,35 @@ class Start(NamedTuple):
     """Terms of the prefix."""
 
 
-def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int) -> Finished:
-    """`count` games of a pool of `Finished`, with replacement, those nearer to the best rank of their target more
+def choose(
+    key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int
+) -> Int[Array, " count"]:
+    """`count` indices of a pool of `Finished`, with replacement, those nearer to the best rank of their target more
     often."""
     there = np.arange(pool.items.rank.shape[0]) < pool.filled
     excess = pool.items.rank - best[pool.items.target]
     likely = jnp.where(there, -excess / TEMPERATURE, jnp.finfo(jnp.float32).min)
-    chosen = jax.random.categorical(key, likely, shape=(count,))
+    return jax.random.categorical(key, likely, shape=(count,))
+
+
+def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int) -> Finished:
+    """The games that `choose` chooses."""
+    chosen = choose(key, pool, best, count)
     return jax.tree.map(lambda x: x[chosen], pool.items)
+
+
+def new(found: Finished, pool: replay.Replay, game: TensorGame) -> Bool[Array, " N"]:
+    """Which of N finished games are schemes that no game of the pool is, in whatever order and basis."""
+    there = np.arange(pool.items.rank.shape[0]) < pool.filled
+    ours, theirs = (jax.vmap(lambda x: _scheme_hash(x, game))(games) for games in (found, pool.items))
+    return ~jnp.any(jnp.all(ours[:, None] == theirs[None], axis=-1) & there[None], axis=1)
+
+
+def _scheme_hash(finished: Finished, game: TensorGame) -> Int[Array, "2"]:
+    """The same for all orders and bases: a sum over its moves, as they are in the canonical basis."""
+    factors = bases.change_factors(finished.factors, finished.basis.inverses, game.ring)
+    factors = game.symmetry.first(canonical(factors, game.ring), game.ring)
+    return jnp.sum(hashes(factors, 1), axis=0)
 
 
 def begin(

@@ -37,7 +37,7 @@ from alphajax import winners
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.classes import class_hashes
-from alphajax.alphatensor.game import Observation, State, TensorGame
+from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Move
 
 DRAWS = 32
@@ -127,14 +127,17 @@ class Kept(NamedTuple):
     hashes: Int[Array, "B 2"]
     moves: Int[Array, "B M 3 S"]
     there: Bool[Array, " B"]
+    origin: Int[Array, " B"]
+    """Which of the residuals that the beam began with it comes of."""
 
 
 class Ended(NamedTuple):
-    """Games that reached zero: their moves (null behind the end) and the terms they have left of their limit, less
-    than 0 where there is none."""
+    """Games that reached zero: their moves (null behind the end), the terms they have left of their limit, less
+    than 0 where there is none, and where they began."""
 
     moves: Int[Array, "N M 3 S"]
     left: Int[Array, " N"]
+    origin: Int[Array, " N"]
 
 
 class Found(NamedTuple):
@@ -147,34 +150,38 @@ class Found(NamedTuple):
 def search(
     params: Any,
     key: jax.Array,
-    state: State,
+    seen: Observation,
+    score: Float[Array, " N"],
     game: TensorGame,
     policy: Any,
     config: BeamConfig,
     basis: Callable[[jax.Array], Basis],
 ) -> Found:
-    """The games of the beam that ended within the limit, those of the fewest terms first; N is `width`.
+    """The games of the beam that ended within the limit, those of the fewest terms first, as many as its width.
 
     Of one scheme in many orders, one is returned.
 
     Args:
       key: consumed.
-      state: one state, from which all its games begin.
+      seen: N different residuals to begin with, at most the width.
+      score: of each; minus infinity: not to begin with.
       policy: has `draw` and `values`, as `NetworkPolicy`.
       basis: draws a random one, in which the policy values residuals as well.
     """
-    width, side = config.width, state.residual.shape[0]
-    first = game.observe(state)
-    lone = np.arange(width) == 0
+    width, side = config.width, game.side
+    first = np.minimum(np.arange(width), score.shape[0] - 1)
+    score = jnp.where(np.arange(width) < score.shape[0], score[first], -jnp.inf)
+    seen = jax.tree.map(lambda x: x[first], seen)
     kept = Kept(
-        seen=jax.tree.map(lambda x: jnp.broadcast_to(x, (width, *x.shape)), first),
-        score=jnp.zeros(width),
+        seen=seen,
+        score=score,
         log_prob=jnp.zeros(width),
-        hashes=jnp.broadcast_to(_hashes(first.residual[None], 1), (width, 2)),
+        hashes=hashes(seen.residual, 1),
         moves=jnp.zeros((width, config.moves, 3, side), jnp.int8),
-        there=jnp.asarray(lone),
+        there=jnp.isfinite(score),
+        origin=jnp.asarray(first, jnp.int32),
     )
-    ended = Ended(kept.moves, jnp.full(width, -1, jnp.int32))
+    ended = Ended(kept.moves, jnp.full(width, -1, jnp.int32), kept.origin)
     # Whatever was kept once is not to be reached again by more moves.
     passed = jnp.zeros((config.moves, width, 2), jnp.int32).at[:].set(kept.hashes[0])
 
@@ -208,10 +215,6 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
     turn_key, key = jax.random.split(key)
     size = config.block_size()
 
-    def in_blocks(function, *arrays):
-        blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
-
     def moves_of(parents, last):
         return kept.moves[parents].at[:, depth].set(last.astype(jnp.int8))
 
@@ -226,7 +229,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
 
     def ends(tried: Tried):
         left, end = jax.lax.top_k(jnp.where(tried.over, tried.left.astype(jnp.int32), -1), config.width)
-        return Ended(moves_of(tried.parent[end], tried.factors[end]), left)
+        return Ended(moves_of(tried.parent[end], tried.factors[end]), left, kept.origin[tried.parent[end]])
 
     def rated(tried: Tried, known, count):
         """The likeliest that lead to different residuals, their scores, and their classes."""
@@ -234,7 +237,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         likely = jnp.where(goes_on, tried.log_prob, -jnp.inf)
         chosen, log_prob = merged(tried.hashes, tried.left, tried.parent, likely, known, count)
         tried = jax.tree.map(lambda x: x[chosen], tried)._replace(log_prob=log_prob)
-        score, kinds = in_blocks(value, tried.parent, tried.factors)
+        score, kinds = in_blocks(value, size, tried.parent, tried.factors)
         score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
         return tried, score, kinds
 
@@ -245,7 +248,7 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
     rows = tried, score, kinds = rated(sampled, passed, config.valued)
     if config.mutants:
         mutants = _mutants(jax.random.fold_in(key, 2), tried, score / config.mutant_spread, game, config)
-        after = in_blocks(lambda *move: _summary(after_moves(*move)), mutants.parent, mutants.factors)
+        after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
         mutants = mutants._replace(left=after[0], hashes=after[1], over=after[2])
         ended = _best(ended, ends(mutants))
         known = jnp.concatenate([passed.reshape(-1, 2), tried.hashes])[None]
@@ -272,21 +275,27 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
 
             return jnp.mean(jax.lax.map(view, jnp.stack(changes)), axis=0) + after.remaining
 
-        fine = in_blocks(seen_anew, tried.parent[foremost], tried.factors[foremost])
+        fine = in_blocks(seen_anew, size, tried.parent[foremost], tried.factors[foremost])
         fine = jnp.where(jnp.isfinite(rough), fine + config.prior * tried.log_prob[foremost], -jnp.inf)
         score = jnp.full_like(score, -jnp.inf).at[foremost].set(fine)
     score, best = jax.lax.top_k(score, config.width)
     tried = jax.tree.map(lambda x: x[best], tried)
     new = Kept(
         seen=after_moves(tried.parent, tried.factors), score=score, log_prob=tried.log_prob, hashes=tried.hashes,
-        moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score),
+        moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score), origin=kept.origin[tried.parent],
     )  # fmt: skip
     return new, ended
 
 
+def in_blocks(function: Callable, size: int, *arrays: Any) -> Any:
+    """`function` of so many rows of the arrays at a time; `size` divides their number."""
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
+
+
 def _summary(after: Observation):
     """Terms left, hashes, and whether it is over."""
-    return after.remaining, _hashes(after.residual, 1), ~jnp.any(after.residual, axis=(-3, -2, -1))
+    return after.remaining, hashes(after.residual, 1), ~jnp.any(after.residual, axis=(-3, -2, -1))
 
 
 def _sampled(params, key, turns, kept: Kept, game: TensorGame, policy, config: BeamConfig) -> Tried:
@@ -386,15 +395,15 @@ def _best(one: Ended, other: Ended) -> Ended:
     """Of both together the games of the fewest terms, each scheme once."""
     both = jax.tree.map(lambda *x: jnp.concatenate(x), one, other)
     # A sum does not ask for the order of what is added.
-    scheme = jnp.sum(_hashes(both.moves, 2), axis=1)
+    scheme = jnp.sum(hashes(both.moves, 2), axis=1)
     order = jnp.lexsort((*scheme.T, -both.left))
     ordered = scheme[order]
     again = jnp.concatenate([jnp.zeros(1, bool), jnp.all(ordered[1:] == ordered[:-1], axis=-1)])
     left, place = jax.lax.top_k(jnp.where(again, -1, both.left[order]), one.left.shape[0])
-    return Ended(both.moves[order[place]], left)
+    return Ended(both.moves[order[place]], left, both.origin[order[place]])
 
 
-def _hashes(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:
+def hashes(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:
     """Two 32-bit hashes of what stands behind the first `axes` axes."""
     flat = entries.reshape(*entries.shape[:axes], -1).astype(jnp.int32)
     # Odd multipliers, so that every entry counts in every bit above it; sums wrap.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from alphajax.alphatensor import bases
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Ring, canonical
 from alphajax.alphatensor.orbits import Symmetry
@@ -27,6 +28,12 @@ class Distribution:
     max_density: float = 0.5
     """Each demonstration draws its own probability of a non-zero entry, uniform in between (the
     paper's supplement is read as a fixed 0.2 with entries +-1 at .099 and +-2 at .001)."""
+    terms: int = 0
+    """The most of a demonstration, in moves; 0: one more than the limit allows.  Who begins inside finished games
+    (`inside.py`) sees no longer ones."""
+    subspaces: float = 0.0
+    """Of demonstrations, so many have the factors of each mode in a random subspace, of any dimension: that is what
+    the moves of a finished game that have factors in common are like.  Not where moves are orbits."""
     share_of_twos: float = 0.01
     """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
     cubes: float = 0.5
@@ -39,7 +46,9 @@ class Distribution:
                 f"density: received {self.min_density}..{self.max_density};"
                 " expected 0 < min_density <= max_density <= 1"
             )
-        for name in ("share_of_twos", "cubes"):
+        if self.terms < 0:
+            raise ValueError(f"terms: received {self.terms}; expected 0 or more")
+        for name in ("share_of_twos", "cubes", "subspaces"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0..1")
 
@@ -95,6 +104,30 @@ def random_factors(
     return canonical(jnp.where(used, entry, 0).astype(jnp.int8), ring)
 
 
+def random_dimensions(key: jax.Array, dims: Int[Array, "B 3"], share: float) -> Int[Array, "B 3"]:
+    """For that share of the rows, uniform ones between 1 and each mode's length; for the others the lengths."""
+    share_key, key = jax.random.split(key)
+    chosen = jax.random.uniform(share_key, (dims.shape[0], 1)) < share
+    return jnp.where(chosen, jax.random.randint(key, dims.shape, 1, dims + 1, jnp.int8), dims)
+
+
+def spread_out(
+    key: jax.Array, factors: Int[Array, "B R 3 S"], dims: Int[Array, "B 3"], ring: Ring
+) -> Int[Array, "B R 3 S"]:
+    """Factors in another basis, a random one for each row: over Z_p any, over Z with the same entries in other
+    places."""
+
+    def one(key, factors, dims):
+        if not ring.modulus:
+            return bases.permute_factors(factors, bases.signed_permutation(key, ring, factors.shape[-1], dims), ring)
+        density_key, key = jax.random.split(key)
+        basis = bases.random_basis(key, ring, factors.shape[-1], dims, jax.random.uniform(density_key), False)
+        return bases.change_factors(factors, basis.matrices, ring)
+
+    changed = jax.vmap(one)(jax.random.split(key, factors.shape[0]), factors, dims)
+    return canonical(changed.astype(factors.dtype), ring)
+
+
 def random_orbits(
     key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution, symmetry: Symmetry
 ) -> Int[Array, "B R 3 S"]:
@@ -123,16 +156,9 @@ def position(
     remains is an equally good next move; `labels` of them are drawn (without replacement) as the
     policy's targets by the random `scores` in [0, 1), or only the first is taken if not `order_free`.
     """
-    count, ring, history = factors.shape[0], game.ring, game.history
+    count, history = factors.shape[0], game.history
     index = jnp.arange(count)
-    kept = jnp.where((index < remaining)[:, None, None], factors, 0).astype(jnp.int32)
-    cost = remaining
-    if game.symmetry.order > 1:
-        images, new = game.symmetry.orbit(factors, ring)
-        new &= (index < remaining)[:, None]
-        cost = jnp.sum(new, dtype=jnp.int32)
-        kept = jnp.where(new[..., None, None], images, 0).reshape(-1, *factors.shape[1:]).astype(jnp.int32)
-    residual = ring.reduce(jnp.einsum("ri,rj,rk->ijk", kept[:, 0], kept[:, 1], kept[:, 2]))
+    residual, cost = game.total(factors, index < remaining)
     recent = remaining + np.arange(history)
     past = jnp.where(
         (np.arange(history) < played)[:, None, None],
@@ -176,11 +202,22 @@ def synthetic(
     """
     count = limits.shape[0]
     factor_key, left_key, played_key, label_key = jax.random.split(key, 4)
-    terms = game.max_moves + game.history
+    if distribution.subspaces and game.symmetry.order > 1:
+        raise ValueError(f"subspaces: received {distribution.subspaces} with moves that are orbits; expected 0")
+    longest = min(distribution.terms or game.max_moves, game.max_moves)
+    terms = longest + game.history
+    most = jnp.minimum(limits + 1, longest)
+    space_key = jax.random.fold_in(factor_key, 2)
+    spans = random_dimensions(space_key, dims, distribution.subspaces) if distribution.subspaces else dims
     factors = random_factors(
-        factor_key, (count, terms), game.side, dims, game.ring, distribution
+        factor_key, (count, terms), game.side, spans, game.ring, distribution
     )
-    most = jnp.minimum(limits + 1, game.max_moves)
+    if distribution.subspaces:
+        # More terms than a general tensor of that shape has would be worth less than they count.
+        side = spans.astype(jnp.int32)
+        general = -(-jnp.prod(side, axis=1) // jnp.maximum(jnp.sum(side, axis=1) - 2, 1))
+        most = jnp.minimum(most, general)
+        factors = spread_out(jax.random.fold_in(space_key, 1), factors, dims, game.ring)
     if game.symmetry.order > 1:
         factors = random_orbits(
             jax.random.fold_in(factor_key, 1), factors, game.ring, distribution, game.symmetry
@@ -188,7 +225,9 @@ def synthetic(
         spent = jnp.cumsum(game.symmetry.terms(factors, game.ring), axis=1)
         most = jnp.sum(spent <= (limits + game.symmetry.order)[:, None], axis=1)
     left = jax.random.randint(left_key, (count,), 1, most + 1)
-    played = jax.random.randint(played_key, (count,), 0, limits)
+    # Where less is taught, no more is allowed either.
+    fewest = jnp.maximum(limits - distribution.terms, 0) if distribution.terms else jnp.zeros_like(limits)
+    played = jax.random.randint(played_key, (count,), fewest, limits)
     # One draw for the whole batch again: the labels' order.
     scores = jax.random.uniform(label_key, factors.shape[:2])
     build = functools.partial(position, game=game, labels=labels, order_free=order_free)

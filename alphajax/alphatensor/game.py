@@ -174,6 +174,17 @@ class TensorGame:
             taken -= u[:, None, None] * v[None, :, None] * w[None, None, :]
         return self.ring.reduce(taken).astype(self.dtype), cost
 
+    def total(self, factors: Int[Array, "R 3 S"], used: Bool[Array, " R"]) -> tuple[Int[Array, "S S S"], Int[Array, ""]]:
+        """The sum of those moves that are used, int32 and reduced, and how many terms they are."""
+        taken, terms = jnp.where(used[:, None, None], factors, 0).astype(jnp.int32), jnp.sum(used, dtype=jnp.int32)
+        if self.symmetry.order > 1:
+            images, new = self.symmetry.orbit(factors, self.ring)
+            new &= used[:, None]
+            terms = jnp.sum(new, dtype=jnp.int32)
+            taken = jnp.where(new[..., None, None], images, 0).reshape(-1, *factors.shape[1:]).astype(jnp.int32)
+        tensor = jnp.einsum("ri,rj,rk->ijk", taken[:, 0], taken[:, 1], taken[:, 2])
+        return self.ring.reduce(tensor), terms
+
     def peek(self, seen: Observation, action: Move) -> tuple[Float[Array, ""], Observation]:
         """The reward of a move short of the limit, and what the policy would see after it."""
         residual, cost = self._take(seen.residual, action)

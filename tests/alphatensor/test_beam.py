@@ -72,11 +72,12 @@ def searched(name, more=0, config=CONFIG):
     game, rank = GAMES[name]
     policy = UniformPolicy(game=game, token_entries=game.side)
     start = game.start(jnp.int32(0), jnp.int32(rank + more))
+    seen = jax.tree.map(lambda x: x[None], game.observe(start))
 
     def basis(key):
         return bases.random_basis(key, game.ring, game.side, start.dims, 0.5)
 
-    search = jax.jit(lambda key: beam.search({}, key, start, game, policy, config, basis))
+    search = jax.jit(lambda key: beam.search({}, key, seen, jnp.zeros(1), game, policy, config, basis))
     ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
     each = config.samples + config.mutants
     assert 0 < sampled <= config.moves * each and sampled % each == 0
@@ -175,7 +176,7 @@ def test_an_agent_remembers_what_its_beam_found_in_the_canonical_basis(density):
     system = agent(**dataclasses.asdict(CONFIG) | dict(basis_density=density))
     memory = system.init_memory(1)._replace(waited=jnp.int32(2))
     explore = jax.jit(lambda key, memory: system.explore({}, key, memory))
-    memory, sums = explore(jax.random.key(2), memory)
+    memory, _, sums = explore(jax.random.key(2), memory)
     rank = int(memory.rank[0])
     assert 4 <= rank < 9 and sums["beam_solved"] > 0 and memory.waited == 0
     u, v, w = np.moveaxis(np.asarray(memory.factors[0]), 1, 0)
@@ -185,7 +186,7 @@ def test_an_agent_remembers_what_its_beam_found_in_the_canonical_basis(density):
     assert len(ranks) == sums["beam_solved"] and min(ranks) == rank
     # It is asked for fewer terms than are known, and what is not found changes nothing.
     memory = memory._replace(rank=jnp.array([4]))
-    after, sums = explore(jax.random.key(9), memory)
+    after, _, sums = explore(jax.random.key(9), memory)
     assert sums["beam_solved"] == 0
     assert all((a == b).all() for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
 
@@ -193,8 +194,8 @@ def test_an_agent_remembers_what_its_beam_found_in_the_canonical_basis(density):
 def test_without_a_width_there_is_no_beam():
     system = agent()
     memory = system.init_memory(1)
-    after, sums = system.explore({}, jax.random.key(0), memory)
-    assert after is memory and sums == {}
+    after, items, sums = system.explore({}, jax.random.key(0), memory)
+    assert after is memory and items is None and sums == {}
 
 
 @pytest.mark.parametrize(
