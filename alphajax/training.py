@@ -39,7 +39,7 @@ class TrainingConfig:
     """How much is played and learned.  Counts are over all devices together."""
 
     games: int = 64
-    """Games played at once, per iteration."""
+    """Games played at once, per iteration; 0: none, where a system explores in another way."""
     learner_steps: int = 100
     """Gradient steps per iteration."""
     batch: int = 2048
@@ -64,7 +64,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name, low in (
-            ("games", 1), ("learner_steps", 0), ("batch", 1), ("warmup_steps", 0),
+            ("games", 0), ("learner_steps", 0), ("batch", 1), ("warmup_steps", 0),
             ("decay_step", 1), ("rate_warmup", 0), ("capacity", 1),
         ):
             value = getattr(self, name)
@@ -356,6 +356,19 @@ def _learn(system: System, state: RunState, key: jax.Array, devices: int):
 
 
 def _play(system: System, state: RunState, key: jax.Array, count: int):
+    explore_key = jax.random.fold_in(jax.random.split(key)[1], system.max_steps)
+    memory, buffer, sums = state.memory, state.replay, {"moves": jnp.int32(0)}
+    if count:
+        memory, buffer, sums = _play_games(system, state, key, count)
+    explore = getattr(system, "explore", None)
+    if explore is not None:
+        memory, more, found = explore(state.params, explore_key, memory)
+        sums |= found
+        buffer = replay.write(buffer, *more) if more else buffer
+    return memory, buffer, sums
+
+
+def _play_games(system: System, state: RunState, key: jax.Array, count: int):
     start_key, play_key = jax.random.split(key)
     states, context = system.start(start_key, state.memory, count)
 
@@ -372,13 +385,7 @@ def _play(system: System, state: RunState, key: jax.Array, count: int):
     states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
-    explore = getattr(system, "explore", None)
-    buffer = replay.write(state.replay, items, mask)
-    if explore is not None:
-        memory, more, found = explore(state.params, jax.random.fold_in(play_key, system.max_steps), memory)
-        sums |= found
-        buffer = replay.write(buffer, *more) if more else buffer
-    return memory, buffer, sums
+    return memory, replay.write(state.replay, items, mask), sums
 
 
 def gains(

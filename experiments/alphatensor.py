@@ -175,10 +175,10 @@ def rows(system, progress, findings) -> dict[str, str]:
         "games": f"{progress.games:,}",
         "simulations": f"{progress.simulations:,} ({progress.simulations_per_second:,.0f}/s)",
         "best rank": findings.best_text(),
-        "solved": f"{m['play/solved']}/{system.training.games}",
+        **({"solved": f"{m['play/solved']}/{system.training.games}"} if system.training.games else {}),
         **({"beam": f"{m['play/beam_solved']} found"} if system.beam.width else {}),
         "limit": ", ".join(str(limit) for limit in m["limit"]) if len(m["limit"]) < 4 else "-",
-        "return": f"{m['play/return'] / system.training.games:.2f}",
+        **({"return": f"{m['play/return'] / system.training.games:.2f}"} if system.training.games else {}),
     }
     if "learn/policy_loss" in m:
         shown["steps"] = f"{m['learner_step']:,}"

@@ -101,6 +101,8 @@ class AlphaDev:
     """The control: candidates drawn uniformly, no network."""
 
     def __post_init__(self):
+        if not self.training.games:
+            raise ValueError("training.games: received 0; expected 1 or more")
         if self.uniform and self.training.learn:
             raise ValueError(
                 "uniform: received True with training.learn True; expected learn False"

@@ -98,15 +98,21 @@ class AlphaTensor:
                 f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"
                 f" {self.game.symmetry.order}; expected Z2, modes of at most {classes.LONGEST}, and moves of one term"
             )
+        if not self.training.games and not self.beam.width:
+            raise ValueError("training.games: received 0 without a beam; expected 1 or more, or beam.width above 0")
         if self.inside.moves > self.beam.moves * bool(self.beam.width):
             raise ValueError(
                 f"inside.moves: received {self.inside.moves} with beam.width {self.beam.width} and beam.moves"
                 f" {self.beam.moves}; expected a beam, of at least as many moves"
             )
-        if self.inside.moves and (self.inside.draws < self.beam.width or self.inside.draws % beam.CPU_BLOCK):
+        if self.inside.moves and (self.inside.draws < self.inside.beginnings or self.inside.draws % beam.CPU_BLOCK):
             raise ValueError(
                 f"inside.draws: received {self.inside.draws}; expected a multiple of {beam.CPU_BLOCK}, at least"
-                f" beam.width, {self.beam.width}"
+                f" inside.beginnings, {self.inside.beginnings}"
+            )
+        if self.inside.moves and self.inside.beginnings > self.beam.width:
+            raise ValueError(
+                f"inside.beginnings: received {self.inside.beginnings}; expected at most beam.width, {self.beam.width}"
             )
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
@@ -252,25 +258,29 @@ class AlphaTensor:
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
         target, count, rank = jnp.int32(0), self.beam.width, self.game.max_moves
         state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
-        first = jnp.where(np.arange(count) == 0, 0.0, -jnp.inf)
-        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), self.game.observe(state))
-        nothing = jnp.zeros((count, rank, 3, self.game.side), jnp.int8)
-        begun, there = Begun(seen, first, nothing, nothing, jnp.zeros(count, jnp.int32)), jnp.bool_(False)
+        some = self.inside.beginnings
+        first = jnp.where(np.arange(some) == 0, 0.0, -jnp.inf)
+        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (some, *x.shape)), self.game.observe(state))
+        nothing = jnp.zeros((some, rank, 3, self.game.side), jnp.int8)
+        begun, there = Begun(seen, first, nothing, nothing, jnp.zeros(some, jnp.int32)), jnp.bool_(False)
         if self.inside.moves:
             begin_key, key = jax.random.split(key)
+            best = jnp.minimum(memory.rank, rank)
             within = inside.begin(
-                params, begin_key, memory.finished, memory.rank, basis, self.game, self.policy, self.inside, count,
+                params, begin_key, memory.finished, best, basis, self.game, self.policy, self.inside,
                 math.gcd(self.inside.draws, self.beam.block_size()),
             )  # fmt: skip
             there = jnp.any(jnp.isfinite(within.score))
             begun = jax.tree.map(lambda x, y: jnp.where(there, x, y), within, begun)
             # As good in another way is somewhere else to begin the next time.
-            limit = jnp.where(there, memory.rank[0], limit)
+            limit = jnp.where(there, best[0], limit)
 
         def basis_of_games(key):
             return self._random_basis(key, state.dims, self.mix.basis_density)
 
-        ended, sampled = beam.search(params, key, begun.seen, begun.score, self.game, self.policy, self.beam, basis_of_games)
+        ended, sampled = beam.search(
+            params, key, begun.seen, jnp.isfinite(begun.score), self.game, self.policy, self.beam, basis_of_games
+        )
         moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
         found = Finished(
             archive.join(begun.prefix[ended.origin], moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]),

@@ -38,7 +38,7 @@ from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.classes import class_hashes
 from alphajax.alphatensor.game import Observation, TensorGame
-from alphajax.alphatensor.moves import Move
+from alphajax.alphatensor.moves import Move, one_term
 
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
@@ -151,7 +151,7 @@ def search(
     params: Any,
     key: jax.Array,
     seen: Observation,
-    score: Float[Array, " N"],
+    there: Bool[Array, " N"],
     game: TensorGame,
     policy: Any,
     config: BeamConfig,
@@ -164,21 +164,23 @@ def search(
     Args:
       key: consumed.
       seen: N different residuals to begin with, at most the width.
-      score: of each; minus infinity: not to begin with.
+      there: which of them are.  All have as many samples after each move, and as many places: where the value
+        overrates a beginning, it overrates what comes of it too.
       policy: has `draw` and `values`, as `NetworkPolicy`.
       basis: draws a random one, in which the policy values residuals as well.
     """
     width, side = config.width, game.side
-    first = np.minimum(np.arange(width), score.shape[0] - 1)
-    score = jnp.where(np.arange(width) < score.shape[0], score[first], -jnp.inf)
+    first = np.minimum(np.arange(width), there.shape[0] - 1)
+    places = width // jnp.maximum(jnp.sum(there), 1)
+    there = (np.arange(width) < there.shape[0]) & there[first]
     seen = jax.tree.map(lambda x: x[first], seen)
     kept = Kept(
         seen=seen,
-        score=score,
+        score=jnp.where(there, 0.0, -jnp.inf),
         log_prob=jnp.zeros(width),
         hashes=hashes(seen.residual, 1),
         moves=jnp.zeros((width, config.moves, 3, side), jnp.int8),
-        there=jnp.isfinite(score),
+        there=there,
         origin=jnp.asarray(first, jnp.int32),
     )
     ended = Ended(kept.moves, jnp.full(width, -1, jnp.int32), kept.origin)
@@ -192,7 +194,7 @@ def search(
     def go(carry):
         depth, kept, ended, passed = carry
         passed = passed.at[depth].set(jnp.where(kept.there[:, None], kept.hashes, passed[depth]))
-        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, game, policy, config, basis)
+        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, places, game, policy, config, basis)
         return depth + 1, kept, _best(ended, new), passed
 
     depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
@@ -210,8 +212,8 @@ class Tried(NamedTuple):
     over: Bool[Array, " N"]
 
 
-def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, config: BeamConfig, basis):
-    """One move more: what is kept then, and the games that end with it."""
+def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, policy, config: BeamConfig, basis):
+    """One move more: what is kept then, `places` of each beginning, and the games that end with it."""
     turn_key, key = jax.random.split(key)
     size = config.block_size()
 
@@ -231,6 +233,14 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         left, end = jax.lax.top_k(jnp.where(tried.over, tried.left.astype(jnp.int32), -1), config.width)
         return Ended(moves_of(tried.parent[end], tried.factors[end]), left, kept.origin[tried.parent[end]])
 
+    def last_terms(new: Kept):
+        """Those of which one term is left end with it: nobody has to guess it."""
+        terms, there = jax.vmap(one_term, in_axes=(0, None))(new.seen.residual, game.ring)
+        there &= new.there & (depth + 1 < config.moves)
+        left = new.seen.remaining - game.symmetry.terms(terms, game.ring)
+        moves = new.moves.at[:, jnp.minimum(depth + 1, config.moves - 1)].set(terms)
+        return Ended(moves, jnp.where(there, left.astype(jnp.int32), -1), new.origin)
+
     def rated(tried: Tried, known, count):
         """The likeliest that lead to different residuals, their scores, and their classes."""
         goes_on = ~tried.over & (tried.left > 0)
@@ -241,13 +251,14 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         score = jnp.where(jnp.isfinite(log_prob), score + config.prior * log_prob, -jnp.inf)
         return tried, score, kinds
 
-    likely = jnp.where(kept.there, kept.score / config.spread, -jnp.inf)
+    likely = evened(jnp.where(kept.there, kept.score / config.spread, -jnp.inf), kept.origin)
     turns = winners.systematic(turn_key, likely, config.turns)
     sampled = _sampled(params, key, turns.reshape(-1, size), kept, game, policy, config)
     ended = ends(sampled)
     rows = tried, score, kinds = rated(sampled, passed, config.valued)
     if config.mutants:
-        mutants = _mutants(jax.random.fold_in(key, 2), tried, score / config.mutant_spread, game, config)
+        likely = evened(score / config.mutant_spread, kept.origin[tried.parent])
+        mutants = _mutants(jax.random.fold_in(key, 2), tried, likely, game, config)
         after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
         mutants = mutants._replace(left=after[0], hashes=after[1], over=after[2])
         ended = _best(ended, ends(mutants))
@@ -257,7 +268,9 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         )
     if config.classes:
         score = one_of_each(kinds, score)
+    origin = kept.origin[tried.parent]
     if config.views:
+        score = foremost_of_each(score, origin, FOREMOST * places)
         whole_blocks = -(-FOREMOST * config.width // size) * size
         rough, foremost = jax.lax.top_k(score, min(whole_blocks, config.valued))
         changes = [basis(k).matrices for k in jax.random.split(jax.random.fold_in(key, 1), config.views)]
@@ -278,13 +291,13 @@ def _move(params, key, depth, kept: Kept, passed, game: TensorGame, policy, conf
         fine = in_blocks(seen_anew, size, tried.parent[foremost], tried.factors[foremost])
         fine = jnp.where(jnp.isfinite(rough), fine + config.prior * tried.log_prob[foremost], -jnp.inf)
         score = jnp.full_like(score, -jnp.inf).at[foremost].set(fine)
-    score, best = jax.lax.top_k(score, config.width)
+    score, best = jax.lax.top_k(foremost_of_each(score, origin, places), config.width)
     tried = jax.tree.map(lambda x: x[best], tried)
     new = Kept(
         seen=after_moves(tried.parent, tried.factors), score=score, log_prob=tried.log_prob, hashes=tried.hashes,
         moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score), origin=kept.origin[tried.parent],
     )  # fmt: skip
-    return new, ended
+    return new, _best(ended, last_terms(new))
 
 
 def in_blocks(function: Callable, size: int, *arrays: Any) -> Any:
@@ -333,6 +346,25 @@ def _mutants(key, tried: Tried, log_weights, game: TensorGame, config: BeamConfi
     factors = jnp.where(there[:, :, None], drawn[:, None], old)
     factors = game.symmetry.first(factors.astype(old.dtype), ring)
     return jax.tree.map(lambda x: x[source], tried)._replace(factors=factors)
+
+
+def evened(log_weights: Float[Array, " N"], origin: Int[Array, " N"]) -> Float[Array, " N"]:
+    """The log-weights, but such that all that come of one origin weigh as much together as those of any other."""
+    count = log_weights.shape[0]  # there are no more origins
+    top = jax.ops.segment_max(log_weights, origin, count)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    summed = jax.ops.segment_sum(jnp.exp(log_weights - top[origin]), origin, count)
+    return log_weights - top[origin] - jnp.log(jnp.maximum(summed, 1e-30))[origin]
+
+
+def foremost_of_each(
+    score: Float[Array, " N"], origin: Int[Array, " N"], count: Int[Array, ""]
+) -> Float[Array, " N"]:
+    """The scores, but minus infinity for all except the best `count` of each origin."""
+    order = jnp.lexsort((-score, origin))
+    ordered = origin[order]
+    place = jnp.arange(len(order)) - jnp.searchsorted(ordered, ordered, side="left")
+    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(place < count, score[order], -jnp.inf))
 
 
 def one_of_each(kinds: Int[Array, "N 2"], score: Float[Array, " N"]) -> Float[Array, " N"]:

@@ -121,7 +121,7 @@ def spread_out(
         if not ring.modulus:
             return bases.permute_factors(factors, bases.signed_permutation(key, ring, factors.shape[-1], dims), ring)
         density_key, key = jax.random.split(key)
-        basis = bases.random_basis(key, ring, factors.shape[-1], dims, jax.random.uniform(density_key), False)
+        basis = bases.random_basis(key, ring, factors.shape[-1], dims, jax.random.uniform(density_key, maxval=0.2), False)
         return bases.change_factors(factors, basis.matrices, ring)
 
     changed = jax.vmap(one)(jax.random.split(key, factors.shape[0]), factors, dims)

@@ -199,7 +199,9 @@ class Findings:
             "versions": runs.versions(),
         }
         self.folder.write_result(result)
-        panels = {"best rank": ["best_rank", "limit"], "games solved": ["play/solved"]}
+        panels = {"best rank": ["best_rank", "limit"]}
+        if self.system.training.games:
+            panels["games solved"] = ["play/solved"]
         if self.system.training.learn:
             panels["policy loss"] = ["learn/policy_loss"]
             panels["value error (moves)"] = ["learn/value_error"]

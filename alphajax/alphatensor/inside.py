@@ -44,7 +44,9 @@ class InsideConfig:
     moves: int = 0
     """Taken back; 0: beams begin with the target itself."""
     draws: int = 16_384
-    """Residuals valued, of which the beam begins with its width."""
+    """Residuals valued."""
+    beginnings: int = 16
+    """Of them, the best with which a beam begins; they share its width."""
     sharing: float = 2.0
     """A move is taken back exp(b) times as likely for each factor that it has in common with one that was; each
     residual draws its own b between 0 and this."""
@@ -53,7 +55,7 @@ class InsideConfig:
     help, which a result has to state.  False: with the target until one is."""
 
     def __post_init__(self):
-        for name, low in (("moves", 0), ("draws", 1)):
+        for name, low in (("moves", 0), ("draws", 1), ("beginnings", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
         if not self.sharing >= 0:
@@ -85,10 +87,9 @@ def begin(
     game: TensorGame,
     policy: Any,
     config: InsideConfig,
-    width: int,
     block: int,
 ) -> Begun:
-    """`width` residuals inside the finished games of a pool.
+    """Residuals inside the finished games of a pool, as many as the configuration says.
 
     As many terms may be played as make the game no longer than the best known.
 
@@ -130,7 +131,7 @@ def begin(
 
     keys, places = jax.random.split(key, config.draws), archive.choose(place_key, pool, best, config.draws)
     score, kinds = in_blocks(valued, block, keys, places)
-    score, chosen = jax.lax.top_k(one_of_each(kinds, score), width)
+    score, chosen = jax.lax.top_k(one_of_each(kinds, score), config.beginnings)
     return jax.vmap(one)(keys[chosen], places[chosen])._replace(score=score)
 
 

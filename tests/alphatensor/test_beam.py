@@ -77,7 +77,7 @@ def searched(name, more=0, config=CONFIG):
     def basis(key):
         return bases.random_basis(key, game.ring, game.side, start.dims, 0.5)
 
-    search = jax.jit(lambda key: beam.search({}, key, seen, jnp.zeros(1), game, policy, config, basis))
+    search = jax.jit(lambda key: beam.search({}, key, seen, jnp.ones(1, bool), game, policy, config, basis))
     ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
     each = config.samples + config.mutants
     assert 0 < sampled <= config.moves * each and sampled % each == 0
@@ -114,6 +114,20 @@ def test_of_each_class_the_best_is_kept():
     score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
     kept = beam.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
     np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])
+
+
+def test_all_beginnings_have_their_share():
+    rng = np.random.default_rng(0)
+    origin = rng.integers(0, 5, 64).astype(np.int32)
+    score = np.where(rng.random(64) < 0.2, -np.inf, rng.normal(0, 9, 64)).astype(np.float32)
+    weights = np.exp(np.asarray(beam.evened(jnp.asarray(score), jnp.asarray(origin)), np.float64))
+    best = np.asarray(beam.foremost_of_each(jnp.asarray(score), jnp.asarray(origin), jnp.int32(3)))
+    for one in range(5):
+        here = origin == one
+        assert weights[here].sum() == pytest.approx(1, rel=1e-4)
+        np.testing.assert_allclose(weights[here] / weights[here].max(), np.exp(score[here] - score[here].max()), rtol=1e-4)
+        np.testing.assert_array_equal(np.sort(best[here])[-3:], np.sort(score[here])[-3:])
+        assert np.isinf(np.sort(best[here])[:-3]).all()
 
 
 def test_a_mutant_differs_in_one_factor_from_what_it_came_of():
