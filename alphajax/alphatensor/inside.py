@@ -42,7 +42,8 @@ class InsideConfig:
     """How beams begin inside finished games."""
 
     moves: int = 0
-    """Taken back; 0: beams begin with the target itself."""
+    """The most that are taken back; each beam draws its number between half of it and all.  0: beams begin with the
+    target itself."""
     draws: int = 16_384
     """Residuals valued."""
     beginnings: int = 16
@@ -101,7 +102,8 @@ def begin(
       policy: has `values`, as `NetworkPolicy`.
       block: residuals valued at a time; divides `config.draws`.
     """
-    place_key, key = jax.random.split(key)
+    place_key, count_key, key = jax.random.split(key, 3)
+    count = jax.random.randint(count_key, (), (config.moves + 1) // 2, config.moves + 1)
     filled = jnp.any(pool.filled > 0)
     with jax.ensure_compile_time_eval():
         naive = naive_game(game, pool.items.factors.shape[1]) if config.naive else None
@@ -115,7 +117,7 @@ def begin(
         # Over Z an entry may become one that no move has.
         fits = bool(game.ring.modulus) | jnp.all(jnp.abs(factors) <= game.ring.bound)
         factors = game.symmetry.first(canonical(factors.astype(jnp.int8), game.ring), game.ring)
-        back = taken_back(key, factors, game, config)
+        back = taken_back(key, factors, count, game, config)
         residual, terms = game.total(factors, back)
         fits &= (filled | config.naive) & jnp.any(residual) & jnp.all(jnp.abs(residual) <= game.largest_start)
         left = jnp.where(fits, best[kept.target] - (kept.rank - terms), 0).astype(jnp.int16)
@@ -156,9 +158,9 @@ def lesson(begun: Begun, ended: Ended, labels: int) -> tuple[Item, Bool[Array, "
 
 
 def taken_back(
-    key: jax.Array, factors: Int[Array, "R 3 S"], game: TensorGame, config: InsideConfig
+    key: jax.Array, factors: Int[Array, "R 3 S"], count: Int[Array, ""], game: TensorGame, config: InsideConfig
 ) -> Bool[Array, " R"]:
-    """Which of a game's moves are taken back: `config.moves`, or all if there are no more.
+    """Which of a game's moves are taken back: `count`, at most `config.moves`, or all if there are no more.
 
     Each is drawn in proportion to exp(b n), where n counts the factors that it has in common with those before it
     (orbits: any term's factor of the one with the other as it is spelled).
@@ -169,14 +171,14 @@ def taken_back(
     common = jnp.sum(images[:, None] == own[None, :, None], axis=(-2, -1))  # of each with each
     weight = jax.random.uniform(weight_key, maxval=config.sharing)
 
-    def take(carry, noise):
-        free, shared = carry
+    def take(carry, turn):
+        (free, shared), (number, noise) = carry, turn
         one = jnp.argmax(jnp.where(free, weight * shared + noise, -jnp.inf))
-        return (free.at[one].set(False), shared + common[:, one]), None
+        return (free.at[one].set(free[one] & (number >= count)), shared + common[:, one]), None
 
     used = jnp.any(factors, axis=(-2, -1))
     noise = jax.random.gumbel(key, (config.moves, len(used)))
-    (free, _), _ = jax.lax.scan(take, (used, jnp.zeros(len(used))), noise)
+    (free, _), _ = jax.lax.scan(take, (used, jnp.zeros(len(used))), (jnp.arange(config.moves), noise))
     return used & ~free
 
 

@@ -153,9 +153,26 @@ def make(
         system = _laptop(targets, arithmetic, network, chosen)
     training = replace(system.training, learn=not (untrained or uniform))
     system = replace(system, training=training, uniform=uniform)
-    for name, value in (overrides or {}).items():
-        system = override(system, name, value)
+    system = _overridden(system, dict(overrides or {}))
     check(system)
+    return system
+
+
+def _overridden(system: AlphaTensor, values: dict[str, Any]) -> AlphaTensor:
+    """All the values, in any order: some are only right together."""
+    while values:
+        refused = None
+        for name, value in list(values.items()):
+            try:
+                system = override(system, name, value)
+            except ValueError as error:
+                refused = refused or error
+            else:
+                del values[name]
+                break
+        else:
+            assert refused
+            raise refused
     return system
 
 

@@ -82,7 +82,7 @@ def test_a_beginning_and_what_was_taken_back_are_the_target(name):
         assert terms == found.terms[i] and terms + more == game.max_moves
         # One fewer than it has is the best known.
         assert found.seen.remaining[i] == terms - 1
-        assert found.back[i].any(axis=(-2, -1)).sum() == 3
+        assert found.back[i].any(axis=(-2, -1)).sum() in (2, 3)
 
 
 def test_what_is_taken_back_has_factors_in_common():
@@ -91,7 +91,7 @@ def test_what_is_taken_back_has_factors_in_common():
     own = np.asarray(factors)
 
     def common(sharing):
-        draw = jax.vmap(lambda key: inside.taken_back(key, factors, game, InsideConfig(moves=4, sharing=sharing)))
+        draw = jax.vmap(lambda key: inside.taken_back(key, factors, jnp.int32(4), game, InsideConfig(moves=6, sharing=sharing)))
         back = np.asarray(draw(jax.random.split(jax.random.key(1), 200)))
         assert (back.sum(axis=1) == 4).all() and not back[:, -2:].any()
         chosen = own[np.nonzero(back)[1]].reshape(200, 4, 3, -1)
@@ -104,7 +104,7 @@ def test_what_is_taken_back_has_factors_in_common():
 def test_all_is_taken_back_where_there_is_no_more():
     game = GAMES["cyclic3 over Z3"]
     factors = inside.naive_game(game, 12).factors
-    back = inside.taken_back(jax.random.key(0), factors, game, InsideConfig(moves=11))
+    back = inside.taken_back(jax.random.key(0), factors, jnp.int32(10), game, InsideConfig(moves=11))
     np.testing.assert_array_equal(back, np.arange(12) < 9)
 
 
@@ -166,9 +166,10 @@ def test_a_lesson_is_what_was_found_or_else_what_was_taken_back():
     ended = Ended(jnp.zeros((16, 5, 3, 3), jnp.int8), jnp.array([1, 0] + [-1] * 14), jnp.array([2, 2] + [0] * 14))
     item, there = inside.lesson(found, ended, 5)
     np.testing.assert_array_equal(there, np.isfinite(found.score))
-    np.testing.assert_array_equal(np.asarray(item.value)[:3], [-3, -3, -1])
-    np.testing.assert_allclose(item.weights[0], [1 / 3] * 3 + [0] * 2)
-    assert {x.tobytes() for x in np.asarray(item.actions[0][:3])} == {x.tobytes() for x in found.back[0] if x.any()}
+    terms = int(found.terms[0])  # all have as many, and may play one less
+    np.testing.assert_array_equal(np.asarray(item.value)[:3], [-terms, -terms, 2 - terms])
+    np.testing.assert_allclose(item.weights[0], [1 / terms] * terms + [0] * (5 - terms))
+    assert {x.tobytes() for x in np.asarray(item.actions[0][:terms])} == {x.tobytes() for x in found.back[0] if x.any()}
 
 
 def test_a_run_without_games():
