@@ -2,13 +2,14 @@
 
 Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
 
-No decomposition of the target is ever given (but the naive one, where `InsideConfig.naive` says so).  The move limit of a target starts at its naive rank and
-becomes one less than the best rank found so far, at once or step by step (`MixConfig.mastery`): a game that
+No decomposition of the target is ever given (but the naive one, where beams begin inside finished games:
+`inside.py`).  The move limit of a target starts at its naive rank and becomes one less than the best rank found so far, at once or step by step (`MixConfig.mastery`): a game that
 could still end well with more moves would teach the search to be content with them.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.game import State, TensorGame
-from alphajax.alphatensor.inside import Begun, InsideConfig
+from alphajax.alphatensor.inside import InsideConfig
 from alphajax.alphatensor.mix import Item, MixConfig
 from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
@@ -100,27 +101,33 @@ class AlphaTensor:
             )
         if not self.training.games and not self.beam.width:
             raise ValueError("training.games: received 0 without a beam; expected 1 or more, or beam.width above 0")
-        if self.inside.moves > self.beam.moves * bool(self.beam.width):
-            raise ValueError(
-                f"inside.moves: received {self.inside.moves} with beam.width {self.beam.width} and beam.moves"
-                f" {self.beam.moves}; expected a beam, of at least as many moves"
-            )
-        if self.inside.moves and (self.inside.draws < self.inside.beginnings or self.inside.draws % beam.CPU_BLOCK):
-            raise ValueError(
-                f"inside.draws: received {self.inside.draws}; expected a multiple of {beam.CPU_BLOCK}, at least"
-                f" inside.beginnings, {self.inside.beginnings}"
-            )
-        if self.inside.moves and self.inside.beginnings > self.beam.width:
-            raise ValueError(
-                f"inside.beginnings: received {self.inside.beginnings}; expected at most beam.width, {self.beam.width}"
-            )
+        if self.inside.moves:
+            self._check_inside()
         if self.uniform and self.training.learn:
             raise ValueError("uniform: received True with training.learn True; expected learn False")
 
+    def _check_inside(self):
+        inside, beam, game = self.inside, self.beam, self.game
+        for what, good in (
+            ("beam.width of at least inside.beginnings", beam.width >= inside.beginnings),
+            ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
+            ("no beam.classes, no beam.views", not beam.classes and not beam.views),
+            ("inside.draws that are at least inside.beginnings and a multiple of 32", inside.draws % 32 == 0 <= inside.draws - inside.beginnings),
+            ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
+            ("training.games=0 and mix.best_share=0.0", not self.training.games and not self.mix.best_share),
+        ):  # fmt: skip
+            if not good:
+                raise ValueError(f"inside.moves: received {inside.moves}; that needs {what}")
+
+    @cached_property
+    def playing(self) -> TensorGame:
+        """The game that the network plays."""
+        return inside.small_game(self.game, self.inside) if self.inside.moves else self.game
+
     @property
     def policy(self):
-        policy = NetworkPolicy(game=self.game, config=self.network)
-        return UniformPolicy(game=self.game, token_entries=self.network.token_entries) if (
+        policy = NetworkPolicy(game=self.playing, config=self.network)
+        return UniformPolicy(game=self.playing, token_entries=self.network.token_entries) if (
             self.uniform
         ) else policy
 
@@ -173,11 +180,11 @@ class AlphaTensor:
         )
 
     def item(self) -> Item:
-        state = jax.eval_shape(self.game.init, jax.random.key(0))
+        state = jax.eval_shape(self.playing.init, jax.random.key(0))
         k = self.search.candidates
         return Item(
-            observation=jax.eval_shape(self.game.observe, state),
-            actions=jax.ShapeDtypeStruct((k, 3, self.game.side), jnp.int8),
+            observation=jax.eval_shape(self.playing.observe, state),
+            actions=jax.ShapeDtypeStruct((k, 3, self.playing.side), jnp.int8),
             weights=jax.ShapeDtypeStruct((k,), jnp.float32),
             value=jax.ShapeDtypeStruct((), jnp.float32),
         )
@@ -254,49 +261,55 @@ class AlphaTensor:
         finds is remembered as played games are."""
         if not self.beam.width:
             return memory, None, {}
+        if self.inside.moves:
+            return self._explore_inside(params, key, memory)
         basis_key, key = jax.random.split(key)
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
-        target, count, rank = jnp.int32(0), self.beam.width, self.game.max_moves
-        state, basis = self._in_basis(basis_key, self.game.start(target, limit), self.beam.basis_density)
-        some = self.inside.beginnings
-        first = jnp.where(np.arange(some) == 0, 0.0, -jnp.inf)
-        seen = jax.tree.map(lambda x: jnp.broadcast_to(x, (some, *x.shape)), self.game.observe(state))
-        nothing = jnp.zeros((some, rank, 3, self.game.side), jnp.int8)
-        begun, there = Begun(seen, first, nothing, nothing, jnp.zeros(some, jnp.int32)), jnp.bool_(False)
-        if self.inside.moves:
-            begin_key, key = jax.random.split(key)
-            best = jnp.minimum(memory.rank, rank)
-            within = inside.begin(
-                params, begin_key, memory.finished, best, basis, self.game, self.policy, self.inside,
-                math.gcd(self.inside.draws, self.beam.block_size()),
-            )  # fmt: skip
-            there = jnp.any(jnp.isfinite(within.score))
-            begun = jax.tree.map(lambda x, y: jnp.where(there, x, y), within, begun)
-            # As good in another way is somewhere else to begin the next time.
-            limit = jnp.where(there, best[0], limit)
+        state, basis = self._in_basis(basis_key, self.game.start(jnp.int32(0), limit), self.beam.basis_density)
 
         def basis_of_games(key):
             return self._random_basis(key, state.dims, self.mix.basis_density)
 
+        seen = jax.tree.map(lambda x: x[None], self.game.observe(state))
         ended, sampled = beam.search(
-            params, key, begun.seen, jnp.isfinite(begun.score), self.game, self.policy, self.beam, basis_of_games
+            params, key, seen, jnp.ones(1, bool), self.game, self.policy, self.beam, basis_of_games
         )
-        moves = jnp.zeros((count, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
+        rank = self.game.max_moves
+        moves = jnp.zeros((self.beam.width, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
+        moves = moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]
+        memory, found = self._remember(memory, moves, limit - ended.left, ended.left >= 0, basis)
+        return memory, None, {"beam_solved": found, "beam_moves": sampled}
+
+    def _explore_inside(self, params, key: jax.Array, memory: Memory):
+        begin_key, key = jax.random.split(key)
+        best = jnp.minimum(memory.rank, self.game.max_moves)
+        begun = inside.begin(
+            params, begin_key, memory.finished, best, self.game, self.playing, self.policy, self.inside,
+            math.gcd(self.inside.draws, self.beam.block_size()),
+        )  # fmt: skip
+        ended, sampled = beam.search(
+            params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam, lambda _: basis
+        )
+        basis = bases.identity(self.game.side)
+        there = ended.left >= 0
+        memory, found = self._remember(memory, inside.played(begun, ended), best[0] - ended.left, there, basis)
+        item = inside.lesson(begun, ended, self.search.candidates)
+        return memory, item, {"beam_solved": found, "beam_moves": sampled}
+
+    def _remember(self, memory: Memory, factors, rank, there, basis: Basis):
+        """The memory with a beam's games that are there and new, and how many those are."""
+        dims, target = np.array(self.game.targets[0].shape, np.int8), np.int32(0)
         found = Finished(
-            archive.join(begun.prefix[ended.origin], moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]),
-            jnp.where(ended.left >= 0, limit - ended.left, rank + 1).astype(jnp.int32),
-            *jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), (state.dims, target, basis)),
+            factors, jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),
+            *jax.tree.map(lambda x: jnp.broadcast_to(x, (factors.shape[0], *x.shape)), (dims, target, basis)),
+        )  # fmt: skip
+        new = there & archive.new(found, memory.finished, self.game)
+        after = self._record(memory, found)
+        lower = jnp.any(after.rank < memory.rank)
+        memory = after._replace(
+            finished=replay.write(memory.finished, found, new), waited=jnp.where(lower, 0, memory.waited)
         )
-        new = (ended.left >= 0) & archive.new(found, memory.finished, self.game)
-        before = memory.rank
-        memory = self._record(memory, found)
-        memory = memory._replace(
-            finished=replay.write(memory.finished, found, new),
-            waited=jnp.where(jnp.any(memory.rank < before), 0, memory.waited),
-        )
-        items, which = inside.lesson(begun, ended, self.search.candidates)
-        sums = {"beam_solved": jnp.sum(new, dtype=jnp.int32), "beam_moves": sampled}
-        return memory, (items, which & there), sums
+        return memory, jnp.sum(new, dtype=jnp.int32)
 
     def _record(self, memory: Memory, found: Finished) -> Memory:
         """The best of each target, in the canonical basis."""
@@ -382,7 +395,7 @@ class AlphaTensor:
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Demonstrations, the best finished games, and played positions, in fixed shares (`mix`)."""
-        limits = self.limits(memory)
+        limits = jnp.array([self.playing.max_moves]) if self.inside.moves else self.limits(memory)
         return mix.make_batch(
-            key, memory.finished, memory.rank, limits, buffer, step, count, game=self.game, config=self.mix
+            key, memory.finished, memory.rank, limits, buffer, step, count, game=self.playing, config=self.mix
         )

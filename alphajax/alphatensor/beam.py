@@ -258,7 +258,8 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
     rows = tried, score, kinds = rated(sampled, passed, config.valued)
     if config.mutants:
         likely = evened(score / config.mutant_spread, kept.origin[tried.parent])
-        mutants = _mutants(jax.random.fold_in(key, 2), tried, likely, game, config)
+        dims = kept.seen.dims[tried.parent]
+        mutants = _mutants(jax.random.fold_in(key, 2), tried, likely, dims, game, config)
         after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
         mutants = mutants._replace(left=after[0], hashes=after[1], over=after[2])
         ended = _best(ended, ends(mutants))
@@ -328,20 +329,21 @@ def _sampled(params, key, turns, kept: Kept, game: TensorGame, policy, config: B
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
-def _mutants(key, tried: Tried, log_weights, game: TensorGame, config: BeamConfig) -> Tried:
+def _mutants(key, tried: Tried, log_weights, dims, game: TensorGame, config: BeamConfig) -> Tried:
     """Moves with one factor replaced by a random one, in proportion to their weights; what they lead to is not filled
     in.  They count as likely as what they came of."""
     source_key, mode_key, key = jax.random.split(key, 3)
     source = winners.systematic(source_key, log_weights, config.mutants)
     old, ring = tried.factors[source], game.ring
     side = old.shape[-1]
-    lengths = np.array(game.targets[0].shape)
+    lengths = dims[source]
     # Each other factor of all three modes alike.
-    share = np.cumsum(float(ring.base) ** lengths)
-    modes = jnp.searchsorted(share / share[-1], jax.random.uniform(mode_key, (config.mutants,)), side="right")
+    share = jnp.cumsum(float(ring.base) ** lengths, axis=1)
+    turn = jax.random.uniform(mode_key, (config.mutants, 1)) * share[:, 2:]
+    modes = jnp.sum(turn >= share[:, :2], axis=1)
     low, high = (0, ring.modulus) if ring.modulus else (-ring.bound, ring.bound + 1)
     drawn = jax.random.randint(key, (config.mutants, side), low, high, jnp.int8)
-    drawn = jnp.where(np.arange(side)[None] < jnp.asarray(lengths)[modes][:, None], drawn, 0)
+    drawn = jnp.where(np.arange(side)[None] < jnp.take_along_axis(lengths, modes[:, None], axis=1), drawn, 0)
     there = jnp.any(drawn, axis=1)[:, None] & (np.arange(3)[None] == modes[:, None])
     factors = jnp.where(there[:, :, None], drawn[:, None], old)
     factors = game.symmetry.first(factors.astype(old.dtype), ring)

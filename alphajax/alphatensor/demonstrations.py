@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphatensor import bases
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Ring, canonical
 from alphajax.alphatensor.orbits import Symmetry
@@ -31,9 +30,9 @@ class Distribution:
     terms: int = 0
     """The most of a demonstration, in moves; 0: one more than the limit allows.  Who begins inside finished games
     (`inside.py`) sees no longer ones."""
-    subspaces: float = 0.0
-    """Of demonstrations, so many have the factors of each mode in a random subspace, of any dimension: that is what
-    the moves of a finished game that have factors in common are like.  Not where moves are orbits."""
+    all_shapes: bool = False
+    """Each demonstration has lengths of its own, between 1 and the target's, and no more terms than a general tensor
+    of such a shape."""
     share_of_twos: float = 0.01
     """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
     cubes: float = 0.5
@@ -48,7 +47,7 @@ class Distribution:
             )
         if self.terms < 0:
             raise ValueError(f"terms: received {self.terms}; expected 0 or more")
-        for name in ("share_of_twos", "cubes", "subspaces"):
+        for name in ("share_of_twos", "cubes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0..1")
 
@@ -102,30 +101,6 @@ def random_factors(
     spot = jax.random.randint(spot_key, shape[:-1], 0, 2**15)[..., None] % lengths
     used = inside & (used | (~jnp.any(used & inside, axis=-1, keepdims=True) & (position == spot)))
     return canonical(jnp.where(used, entry, 0).astype(jnp.int8), ring)
-
-
-def random_dimensions(key: jax.Array, dims: Int[Array, "B 3"], share: float) -> Int[Array, "B 3"]:
-    """For that share of the rows, uniform ones between 1 and each mode's length; for the others the lengths."""
-    share_key, key = jax.random.split(key)
-    chosen = jax.random.uniform(share_key, (dims.shape[0], 1)) < share
-    return jnp.where(chosen, jax.random.randint(key, dims.shape, 1, dims + 1, jnp.int8), dims)
-
-
-def spread_out(
-    key: jax.Array, factors: Int[Array, "B R 3 S"], dims: Int[Array, "B 3"], ring: Ring
-) -> Int[Array, "B R 3 S"]:
-    """Factors in another basis, a random one for each row: over Z_p any, over Z with the same entries in other
-    places."""
-
-    def one(key, factors, dims):
-        if not ring.modulus:
-            return bases.permute_factors(factors, bases.signed_permutation(key, ring, factors.shape[-1], dims), ring)
-        density_key, key = jax.random.split(key)
-        basis = bases.random_basis(key, ring, factors.shape[-1], dims, jax.random.uniform(density_key, maxval=0.2), False)
-        return bases.change_factors(factors, basis.matrices, ring)
-
-    changed = jax.vmap(one)(jax.random.split(key, factors.shape[0]), factors, dims)
-    return canonical(changed.astype(factors.dtype), ring)
 
 
 def random_orbits(
@@ -202,22 +177,17 @@ def synthetic(
     """
     count = limits.shape[0]
     factor_key, left_key, played_key, label_key = jax.random.split(key, 4)
-    if distribution.subspaces and game.symmetry.order > 1:
-        raise ValueError(f"subspaces: received {distribution.subspaces} with moves that are orbits; expected 0")
     longest = min(distribution.terms or game.max_moves, game.max_moves)
     terms = longest + game.history
     most = jnp.minimum(limits + 1, longest)
-    space_key = jax.random.fold_in(factor_key, 2)
-    spans = random_dimensions(space_key, dims, distribution.subspaces) if distribution.subspaces else dims
+    if distribution.all_shapes:
+        dims = jax.random.randint(jax.random.fold_in(factor_key, 2), dims.shape, 1, dims + 1, jnp.int8)
+        side = dims.astype(jnp.int32)
+        # Of a general tensor the entries are as many as what its terms can vary in.
+        most = jnp.minimum(most, -(-jnp.prod(side, axis=1) // jnp.maximum(jnp.sum(side, axis=1) - 2, 1)))
     factors = random_factors(
-        factor_key, (count, terms), game.side, spans, game.ring, distribution
+        factor_key, (count, terms), game.side, dims, game.ring, distribution
     )
-    if distribution.subspaces:
-        # More terms than a general tensor of that shape has would be worth less than they count.
-        side = spans.astype(jnp.int32)
-        general = -(-jnp.prod(side, axis=1) // jnp.maximum(jnp.sum(side, axis=1) - 2, 1))
-        most = jnp.minimum(most, general)
-        factors = spread_out(jax.random.fold_in(space_key, 1), factors, dims, game.ring)
     if game.symmetry.order > 1:
         factors = random_orbits(
             jax.random.fold_in(factor_key, 1), factors, game.ring, distribution, game.symmetry

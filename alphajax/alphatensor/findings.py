@@ -162,8 +162,8 @@ class Findings:
         if game.symmetry.order > 1:
             kinds = " and ".join(("cyclic",) * game.cyclic + ("transposed",) * game.transposed)
             helps.append(f"moves that are {kinds} orbits")
-        if self.system.inside.naive:
-            helps.append("begins inside the naive algorithm")
+        if self.system.inside.moves:
+            helps.append("begins with the naive algorithm")
         if self.system.given.any():
             helps.append("cubes of the diagonal that are given")
         return "; ".join(helps) or None

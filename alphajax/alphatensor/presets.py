@@ -11,6 +11,7 @@ from alphajax.alphatensor.agent import AlphaTensor
 from alphajax.alphatensor.beam import BeamConfig
 from alphajax.alphatensor.demonstrations import Distribution
 from alphajax.alphatensor.game import TensorGame
+from alphajax.alphatensor.inside import InsideConfig
 from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Ring, parse_ring
 from alphajax.alphatensor.network import NetworkConfig
@@ -44,6 +45,8 @@ class Preset:
     basis_density: float | None = None
     """Of the random bases over Z_p, where they are to stay near the canonical one."""
     beam: BeamConfig = BeamConfig()
+    inside: InsideConfig = InsideConfig()
+    """Where it says so, there are no games, and beams begin inside finished ones."""
 
 
 PAPER_SIZES = tuple(
@@ -81,6 +84,11 @@ PRESETS: dict[str, Preset] = {
     "3x3x3-symmetric-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, learner_steps=400, cyclic=True,
         transposed=True, beam=BeamConfig(width=1024, samples=262_144, moves=10),
+    ),
+    "inside-z2": Preset(
+        ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
+        beam=BeamConfig(width=256, samples=16_384, mutants=16_384, temperature=1.0, spread=0.2, prior=0.02),
+        inside=InsideConfig(moves=9),
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
@@ -149,6 +157,8 @@ def make(
     arithmetic = parse_ring(ring, chosen.bound) if ring else parse_ring(chosen.ring, chosen.bound)
     if network == "paper":
         system = _paper(targets, arithmetic, network)
+    elif chosen.inside.moves:
+        system = _inside(targets, arithmetic, network, chosen)
     else:
         system = _laptop(targets, arithmetic, network, chosen)
     training = replace(system.training, learn=not (untrained or uniform))
@@ -223,6 +233,29 @@ def _laptop(
     )  # fmt: skip
 
 
+def _inside(targets: tuple[Target, ...], ring: Ring, network: str, preset: Preset) -> AlphaTensor:
+    """One small network for targets of all sizes: it sees a few terms at a time."""
+    side, terms = preset.inside.side, preset.inside.moves + 1
+    return AlphaTensor(
+        game=TensorGame(targets=targets, ring=ring, history=0),
+        network=NetworkConfig(
+            token_entries=token_entries(ring, side), risk=0.0, value_weight=0.2, signed_permutations=False,
+            profile_vectors=2**side, **NETWORKS[network],
+        ),
+        search=SearchConfig(max_depth=terms),
+        training=TrainingConfig(
+            games=preset.games, learner_steps=preset.learner_steps or 0, batch=256, learning_rate=5e-3, clip=1.0,
+            warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=8192,
+        ),
+        mix=MixConfig(
+            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True, pool=4096,
+            distribution=Distribution(min_density=0.05, terms=terms, all_shapes=True),
+        ),
+        beam=preset.beam,
+        inside=preset.inside,
+    )  # fmt: skip
+
+
 def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor:
     """The paper's scale: for accelerators, many of them."""
     game = TensorGame(targets=targets, ring=ring, history=7)
@@ -250,7 +283,7 @@ def check(system: AlphaTensor) -> None:
     """
     from alphajax.alphatensor.moves import Alphabet, distinct
 
-    game = system.game
+    game = system.playing
     assert game.side is not None
     alphabet = Alphabet(game.ring, game.side, system.network.token_entries)
     fewest = min(distinct(alphabet, target.shape) for target in game.targets)

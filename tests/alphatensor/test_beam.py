@@ -140,8 +140,8 @@ def test_a_mutant_differs_in_one_factor_from_what_it_came_of():
         jnp.arange(64), jnp.asarray(factors, jnp.int8), -1.0 * jnp.arange(64), none, jnp.zeros((64, 2), jnp.int32), none > 0
     )
     config = dataclasses.replace(CONFIG, mutants=8192)
-    weights = jnp.where(jnp.arange(64) < 32, 0.0, -jnp.inf)
-    found = jax.tree.map(np.asarray, beam._mutants(jax.random.key(1), tried, weights, game, config))
+    weights, dims = jnp.where(jnp.arange(64) < 32, 0.0, -jnp.inf), jnp.broadcast_to(jnp.asarray(lengths, jnp.int8), (64, 3))
+    found = jax.tree.map(np.asarray, beam._mutants(jax.random.key(1), tried, weights, dims, game, config))
     # Nothing comes of what weighs nothing, and as much of all the rest.
     np.testing.assert_array_equal(found.parent, np.repeat(np.arange(32), 256))
     np.testing.assert_array_equal(found.log_prob, -found.parent)
