@@ -19,7 +19,16 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, beam, classes, flip_graph, flip_improver, inside, mix
+from alphajax.alphatensor import (
+    archive,
+    bases,
+    beam,
+    classes,
+    flip_graph,
+    flip_improver,
+    inside,
+    mix,
+)
 from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.beam import BeamConfig

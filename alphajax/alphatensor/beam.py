@@ -172,7 +172,7 @@ def search(
     width, side = config.width, game.side
     first = np.minimum(np.arange(width), there.shape[0] - 1)
     places = width // jnp.maximum(jnp.sum(there), 1)
-    there = (np.arange(width) < there.shape[0]) & there[first]
+    there = jnp.asarray(np.arange(width) < there.shape[0]) & there[first]
     seen = jax.tree.map(lambda x: x[first], seen)
     kept = Kept(
         seen=seen,

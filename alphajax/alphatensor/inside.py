@@ -45,10 +45,11 @@ class InsideConfig:
     """The most terms that are taken back; each beam draws its number between half of it and all.  0: beams begin with
     the target itself."""
     side: int = 6
-    """The most dimensions that they span in a mode: the side of the network's game."""
-    draws: int = 16_384
+    """The most dimensions that they span in a mode: the side of the network's game.  Each neighbourhood draws its own
+    limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""
+    draws: int = 4096
     """Neighbourhoods valued."""
-    beginnings: int = 16
+    beginnings: int = 32
     """Of them, with how many a beam begins, which share its width: one half those of the highest value."""
     sharing: float = 4.0
     """A term is taken back exp(b) times as likely for each factor that it has in common with one that was; each
@@ -164,7 +165,8 @@ def neighbourhood(
 
     Each is drawn in proportion to exp(b n), where n counts the factors that it has in common with those before it.
     """
-    weight_key, key = jax.random.split(key)
+    weight_key, limit_key, key = jax.random.split(key, 3)
+    limit = jax.random.randint(limit_key, (), config.side // 2 + 1, config.side + 1)
     masks = as_masks(factors)
     common = jnp.sum(masks[:, None] == masks[None], axis=-1)
     weight = jax.random.uniform(weight_key, maxval=config.sharing)
@@ -175,13 +177,13 @@ def neighbourhood(
         one = jnp.argmax(jnp.where(free, weight * shared + noise, -jnp.inf))
         rest, _ = reduced(vectors, masks[one])
         grown = dims + (rest != 0)
-        go = free[one] & jnp.all(grown <= config.side) & (jnp.sum(taken) < count)
+        go = free[one] & jnp.all(grown <= limit) & (jnp.sum(taken) < count)
         vectors = jnp.where(go & (np.arange(config.side)[None] == dims[:, None]), rest[:, None], vectors)
         taken = taken.at[one].set(go | taken[one])
         return (free.at[one].set(False), taken, shared + go * common[:, one], vectors, jnp.where(go, grown, dims)), None
 
     start = (used, jnp.zeros_like(used), jnp.zeros(len(used)), jnp.zeros((3, config.side), jnp.int32), jnp.zeros(3, jnp.int8))
-    noise = jax.random.gumbel(key, (2 * config.moves, len(used)))
+    noise = jax.random.gumbel(key, (4 * config.moves, len(used)))
     (_, taken, _, vectors, dims), _ = jax.lax.scan(take, start, noise)
     return taken, vectors, dims
 
@@ -239,11 +241,11 @@ def lesson(begun: Begun, ended: Ended, labels: int) -> tuple[Item, Bool[Array, "
 def naive_game(game: TensorGame, rows: int) -> Finished:
     """The naive decomposition of the first target as a finished game of so many rows: one term for each entry that is
     not 0 (over Z_2)."""
-    target = game.targets[0]
+    target, side = game.targets[0], game.padded.shape[-1]
     places = np.argwhere(game.ring.reduce(target.array))
-    factors = np.zeros((rows, 3, game.side), np.int8)
+    factors = np.zeros((rows, 3, side), np.int8)
     factors[np.arange(len(places))[:, None], np.arange(3), places] = 1
     return Finished(
         jnp.asarray(factors), jnp.int32(len(places)), jnp.asarray(np.array(target.shape, np.int8)), jnp.int32(0),
-        bases.identity(game.side),
+        bases.identity(side),
     )  # fmt: skip

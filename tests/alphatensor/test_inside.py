@@ -90,7 +90,7 @@ def drawn(config, count=5, keys=200):
 
 def test_what_is_taken_back_has_factors_in_common():
     def common(sharing):
-        factors, taken, _, _ = drawn(InsideConfig(moves=6, sharing=sharing, side=9))
+        factors, taken, _, _ = drawn(InsideConfig(moves=6, sharing=sharing, side=18))
         assert (taken.sum(axis=1) == 5).all() and not taken[:, 27:].any()
         chosen = factors[np.nonzero(taken)[1]].reshape(200, 5, 3, -1)
         return (chosen[:, :, None] == chosen[:, None]).all(axis=-1).sum() / 200 - 15  # each with itself
