@@ -62,6 +62,8 @@ def main(args: Args) -> int:
     from alphajax.alphatensor.moves import Move
 
     system = presets.make(args.preset, network=args.network)
+    if not system.training.games:
+        raise SystemExit(f"benchmark: {args.preset} plays no games; expected a preset that does")
     game, policy, config = system.game, system.policy, system.search
     mesh = training.make_mesh()
     key = jax.random.key(0)

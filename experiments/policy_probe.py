@@ -120,9 +120,9 @@ def main(args: Args) -> int:
         system = system_of(said)
         game, known = system.game, scheme_files.load(args.scheme)
         name = game.targets[0].name
-        if len(game.targets) > 1 or game.symmetry.order > 1 or system.uniform:
+        if len(game.targets) > 1 or game.symmetry.order > 1 or system.uniform or system.inside.moves:
             raise ValueError(
-                f"{args.run}: expected a run with a network, on one target, whose moves are single terms"
+                f"{args.run}: expected a run with a network that plays one target, in moves of single terms"
             )
         if name not in known or known[name].ring != game.ring.name:
             raise ValueError(

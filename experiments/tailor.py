@@ -98,6 +98,8 @@ def loaded(args: Args):
     system = system_of(said)
     if system.game.targets[0].sizes is None or system.game.ring.modulus not in (0, 2):
         raise ValueError(f"{args.run}: only matrix products over Z, or Z2 to be lifted, can be timed")
+    if system.inside.moves:
+        raise ValueError(f"{args.run}: its network plays parts of games; expected a run that plays whole ones")
     params = runs.restore(system, args.run, said["seed"], args.devices).params
     moves = args.moves or json.loads((args.run / "result.json").read_text())["best"]
     if moves is None:

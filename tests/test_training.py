@@ -205,7 +205,7 @@ def optax_momentum(state):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (dict(games=0), "games: received 0; expected a whole number >= 1"),
+        (dict(games=-1), "games: received -1; expected a whole number >= 0"),
         (dict(learner_steps=-1), "learner_steps: received -1"),
         (dict(batch=0), "batch: received 0"),
         (dict(capacity=0), "capacity: received 0"),
