@@ -49,7 +49,7 @@ class InsideConfig:
     limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""
     draws: int = 4096
     """Neighbourhoods valued."""
-    beginnings: int = 32
+    beginnings: int = 128
     """Of them, with how many a beam begins, which share its width: one half those of the highest value."""
     sharing: float = 4.0
     """A term is taken back exp(b) times as likely for each factor that it has in common with one that was; each

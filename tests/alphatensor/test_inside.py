@@ -226,9 +226,9 @@ def test_nonsense_is_refused(config, says):
     "config, says",
     [
         (dict(beam=BeamConfig()), "training.games: received 0 without a beam"),
-        (dict(inside=InsideConfig(moves=13)), "needs beam.moves of at least inside.moves"),
+        (dict(inside=InsideConfig(moves=13, beginnings=16)), "needs beam.moves of at least inside.moves"),
         (dict(inside=InsideConfig(moves=3, beginnings=65)), "needs beam.width of at least inside.beginnings"),
-        (dict(inside=InsideConfig(moves=3, draws=8)), "needs inside.draws that are at least"),
+        (dict(inside=InsideConfig(moves=3, draws=8, beginnings=8)), "needs inside.draws that are at least"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
         (dict(training=TrainingConfig(games=1)), "needs training.games=0"),
