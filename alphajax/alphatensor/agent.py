@@ -2,9 +2,10 @@
 
 Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
 
-No decomposition of the target is ever given (but the naive one, where beams begin inside finished games:
-`inside.py`).  The move limit of a target starts at its naive rank and becomes one less than the best rank found so far, at once or step by step (`MixConfig.mastery`): a game that
-could still end well with more moves would teach the search to be content with them.
+No decomposition of the target is ever given (but the naive one, where beams begin inside finished games: `inside.py`).
+The move limit of a target starts at its naive rank and becomes one less than the best rank found so far, at once or
+step by step (`MixConfig.mastery`): a game that could still end well with more moves would teach the search to be
+content with them.
 """
 
 import math
@@ -297,10 +298,11 @@ class AlphaTensor:
             math.gcd(self.inside.draws, self.beam.block_size()),
         )  # fmt: skip
         ended, sampled = beam.search(
-            params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam, lambda _: basis
-        )
-        basis = bases.identity(self.game.side)
+            params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam,
+            lambda _: bases.identity(self.playing.side),
+        )  # fmt: skip
         there = ended.left >= 0
+        basis = bases.identity(self.game.side)
         memory, found = self._remember(memory, inside.played(begun, ended), best[0] - ended.left, there, basis)
         item = inside.lesson(begun, ended, self.search.candidates)
         return memory, item, {"beam_solved": found, "beam_moves": sampled}

@@ -205,6 +205,13 @@ def test_one_network_for_all_sizes():
     assert shapes[0] == shapes[1]
 
 
+def test_settings_that_are_right_only_together_may_come_in_any_order():
+    system = presets.make("3x3x3-z2", overrides={"training.games": 0, "beam.width": 32})
+    assert system.training.games == 0 and system.beam.width == 32
+    with pytest.raises(ValueError, match="received 0 without a beam"):
+        presets.make("3x3x3-z2", overrides={"training.games": 0, "training.batch": 8})
+
+
 @pytest.mark.parametrize(
     "config, says",
     [
