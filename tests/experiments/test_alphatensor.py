@@ -169,7 +169,7 @@ def test_every_preset_can_be_made_with_every_network():
     for preset in presets.PRESETS:
         for network in presets.NETWORKS:
             system = presets.make(preset, network=network)
-            assert system.game.side % system.network.token_entries == 0
+            assert system.playing.side % system.network.token_entries == 0
 
 
 def test_the_paper_preset_has_the_papers_widths():
