@@ -124,6 +124,7 @@ class AlphaTensor:
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
             ("inside.draws that are at least inside.beginnings and a multiple of 32", inside.draws % 32 == 0 <= inside.draws - inside.beginnings),
             ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
+            ("modes of at most 31, as vectors are bit masks", game.side <= 31),
             ("training.games=0 and mix.best_share=0.0", not self.training.games and not self.mix.best_share),
         ):  # fmt: skip
             if not good:

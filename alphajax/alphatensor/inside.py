@@ -189,7 +189,7 @@ def neighbourhood(
 
 
 def as_masks(factors: Int[Array, "*B S"]) -> Int[Array, "*B"]:
-    """Vectors over Z_2 as bit masks."""
+    """Vectors over Z_2 as bit masks; S is at most 31."""
     return jnp.einsum("...s,s->...", factors.astype(jnp.int32), (1 << np.arange(factors.shape[-1])).astype(np.int32))
 
 

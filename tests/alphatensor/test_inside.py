@@ -67,8 +67,8 @@ def test_a_beginning_in_its_coordinates_and_what_was_not_taken_back_are_the_targ
     assert there.sum() > 8
     seen = found.seen.residual[there]
     assert len(np.unique(seen, axis=0)) == len(seen)
-    half = np.sort(found.score[there])[::-1]
-    assert found.score[there].max() == half[0]
+    # One half as they come, then the most promising of the others.
+    assert (np.diff(found.score[8:][there[8:]]) <= 0).all()
     for i in np.flatnonzero(there):
         np.testing.assert_array_equal(summed(found.back[i]), found.seen.residual[i])
         rest = np.einsum("ijk,ia,jb,kc->abc", found.seen.residual[i].astype(int), *found.vectors[i].astype(int)) % 2
@@ -237,6 +237,7 @@ def test_nonsense_is_refused(config, says):
         (dict(inside=InsideConfig(moves=3, beginnings=65)), "needs beam.width of at least inside.beginnings"),
         (dict(inside=InsideConfig(moves=3, draws=8, beginnings=8)), "needs inside.draws that are at least"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
+        (dict(game=TensorGame(targets=(tensors.parse("2,2,17"),), ring=Ring(2))), "needs modes of at most 31"),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
         (dict(training=TrainingConfig(games=1)), "needs training.games=0"),
         (dict(beam=BeamConfig(width=64, views=1)), "needs no beam.classes, no beam.views"),
