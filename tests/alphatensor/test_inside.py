@@ -237,7 +237,7 @@ def test_nonsense_is_refused(config, says):
         (dict(inside=InsideConfig(moves=3, beginnings=65)), "needs beam.width of at least inside.beginnings"),
         (dict(inside=InsideConfig(moves=3, draws=8, beginnings=8)), "needs inside.draws that are at least"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
-        (dict(game=TensorGame(targets=(tensors.parse("2,2,17"),), ring=Ring(2))), "needs modes of at most 31"),
+        (dict(game=TensorGame(targets=(tensors.parse("3,4,8"),), ring=Ring(2))), "needs modes of at most 31"),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
         (dict(training=TrainingConfig(games=1)), "needs training.games=0"),
         (dict(beam=BeamConfig(width=64, views=1)), "needs no beam.classes, no beam.views"),
