@@ -119,10 +119,12 @@ class AlphaTensor:
     def _check_inside(self):
         inside, beam, game = self.inside, self.beam, self.game
         for what, good in (
-            ("beam.width of at least inside.beginnings", beam.width >= inside.beginnings),
+            ("beam.width of at least inside.games * inside.beginnings", beam.width >= inside.games * inside.beginnings),
             ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
-            ("inside.draws that are at least inside.beginnings and a multiple of 32", inside.draws % 32 == 0 <= inside.draws - inside.beginnings),
+            ("mix.pool of at least inside.games", self.mix.pool >= inside.games),
+            ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
+            ("inside.games * inside.draws that is a multiple of 32", inside.games * inside.draws % 32 == 0),
             ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
             ("modes of at most 31, as vectors are bit masks", game.side <= 31),
             ("training.games=0 and mix.best_share=0.0", not self.training.games and not self.mix.best_share),
@@ -292,24 +294,27 @@ class AlphaTensor:
         return memory, None, {"beam_solved": found, "beam_moves": sampled}
 
     def _explore_inside(self, params, key: jax.Array, memory: Memory):
-        begin_key, key = jax.random.split(key)
-        best = jnp.minimum(memory.rank, self.game.max_moves)
+        choose_key, begin_key, settle_key, key = jax.random.split(key, 4)
+        kept = inside.choose(choose_key, memory.finished, self.game, self.inside)
         begun = inside.begin(
-            params, begin_key, memory.finished, best, self.game, self.playing, self.policy, self.inside,
-            math.gcd(self.inside.draws, self.beam.block_size()),
+            params, begin_key, kept, self.game, self.playing, self.policy, self.inside,
+            math.gcd(self.inside.games * self.inside.draws, self.beam.block_size()),
         )  # fmt: skip
         ended, sampled = beam.search(
             params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam,
             lambda _: bases.identity(self.playing.side),
         )  # fmt: skip
-        there = ended.left >= 0
-        basis = bases.identity(self.game.side)
-        memory, found = self._remember(memory, inside.played(begun, ended), best[0] - ended.left, there, basis)
-        item = inside.lesson(begun, ended, self.search.candidates)
+        moves = inside.settled(settle_key, kept, begun, ended, self.inside)
+        factors = inside.played(kept, begun, moves)
+        rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
+        there = jnp.ones(rank.shape, bool)
+        # What stays as it is stays in the pool: all of a generation follow all of the one before.
+        memory, found = self._remember(memory, factors, rank, there, bases.identity(self.game.side), again=True)
+        item = inside.lesson(begun, moves, self.search.candidates)
         return memory, item, {"beam_solved": found, "beam_moves": sampled}
 
-    def _remember(self, memory: Memory, factors, rank, there, basis: Basis):
-        """The memory with a beam's games that are there and new, and how many those are."""
+    def _remember(self, memory: Memory, factors, rank, there, basis: Basis, again: bool = False):
+        """The memory with a beam's games that are there and new, or also those that it has; and how many are new."""
         dims, target = np.array(self.game.targets[0].shape, np.int8), np.int32(0)
         found = Finished(
             factors, jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),
@@ -319,7 +324,7 @@ class AlphaTensor:
         after = self._record(memory, found)
         lower = jnp.any(after.rank < memory.rank)
         memory = after._replace(
-            finished=replay.write(memory.finished, found, new), waited=jnp.where(lower, 0, memory.waited)
+            finished=replay.write(memory.finished, found, there if again else new), waited=jnp.where(lower, 0, memory.waited)
         )
         return memory, jnp.sum(new, dtype=jnp.int32)
 

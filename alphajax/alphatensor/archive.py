@@ -44,20 +44,12 @@ class Start(NamedTuple):
     """Terms of the prefix."""
 
 
-def choose(
-    key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int
-) -> Int[Array, " count"]:
-    """`count` indices of a pool of `Finished`, with replacement, those nearer to the best rank of their target more
-    often."""
+def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int) -> Finished:
+    """`count` games of a pool of `Finished`, with replacement, those nearer to the best rank of their target more often."""
     there = np.arange(pool.items.rank.shape[0]) < pool.filled
     excess = pool.items.rank - best[pool.items.target]
     likely = jnp.where(there, -excess / TEMPERATURE, jnp.finfo(jnp.float32).min)
-    return jax.random.categorical(key, likely, shape=(count,))
-
-
-def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], count: int) -> Finished:
-    """The games that `choose` chooses."""
-    chosen = choose(key, pool, best, count)
+    chosen = jax.random.categorical(key, likely, shape=(count,))
     return jax.tree.map(lambda x: x[chosen], pool.items)
 
 

@@ -170,7 +170,7 @@ def search(
       basis: draws a random one, in which the policy values residuals as well.
     """
     width, side = config.width, game.side
-    first = np.minimum(np.arange(width), there.shape[0] - 1)
+    first = jnp.asarray(np.minimum(np.arange(width), there.shape[0] - 1), jnp.int32)
     places = width // jnp.maximum(jnp.sum(there), 1)
     there = jnp.asarray(np.arange(width) < there.shape[0]) & there[first]
     seen = jax.tree.map(lambda x: x[first], seen)
@@ -178,10 +178,10 @@ def search(
         seen=seen,
         score=jnp.where(there, 0.0, -jnp.inf),
         log_prob=jnp.zeros(width),
-        hashes=hashes(seen.residual, 1),
+        hashes=apart(hashes(seen.residual, 1), first),
         moves=jnp.zeros((width, config.moves, 3, side), jnp.int8),
         there=there,
-        origin=jnp.asarray(first, jnp.int32),
+        origin=first,
     )
     ended = Ended(kept.moves, jnp.full(width, -1, jnp.int32), kept.origin)
     # Whatever was kept once is not to be reached again by more moves.
@@ -195,7 +195,7 @@ def search(
         depth, kept, ended, passed = carry
         passed = passed.at[depth].set(jnp.where(kept.there[:, None], kept.hashes, passed[depth]))
         kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, places, game, policy, config, basis)
-        return depth + 1, kept, _best(ended, new), passed
+        return depth + 1, kept, _best(ended, new, places), passed
 
     depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
     return Found(ended, depth * (config.samples + config.mutants))
@@ -254,6 +254,7 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
     likely = evened(jnp.where(kept.there, kept.score / config.spread, -jnp.inf), kept.origin)
     turns = winners.systematic(turn_key, likely, config.turns)
     sampled = _sampled(params, key, turns.reshape(-1, size), kept, game, policy, config)
+    sampled = sampled._replace(hashes=apart(sampled.hashes, kept.origin[sampled.parent]))
     ended = ends(sampled)
     rows = tried, score, kinds = rated(sampled, passed, config.valued)
     if config.mutants:
@@ -261,8 +262,9 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         dims = kept.seen.dims[tried.parent]
         mutants = _mutants(jax.random.fold_in(key, 2), tried, likely, dims, game, config)
         after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
-        mutants = mutants._replace(left=after[0], hashes=after[1], over=after[2])
-        ended = _best(ended, ends(mutants))
+        kinds_of = apart(after[1], kept.origin[mutants.parent])
+        mutants = mutants._replace(left=after[0], hashes=kinds_of, over=after[2])
+        ended = _best(ended, ends(mutants), places)
         known = jnp.concatenate([passed.reshape(-1, 2), tried.hashes])[None]
         tried, score, kinds = jax.tree.map(
             lambda *x: jnp.concatenate(x), rows, rated(mutants, known, config.mutants)
@@ -298,13 +300,13 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         seen=after_moves(tried.parent, tried.factors), score=score, log_prob=tried.log_prob, hashes=tried.hashes,
         moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score), origin=kept.origin[tried.parent],
     )  # fmt: skip
-    return new, _best(ended, last_terms(new))
+    return new, _best(ended, last_terms(new), places)
 
 
 def in_blocks(function: Callable, size: int, *arrays: Any) -> Any:
     """`function` of so many rows of the arrays at a time; `size` divides their number."""
-    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), arrays)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
+    blocks = jax.tree.map(lambda x: x.reshape(x.shape[0] // size, size, *x.shape[1:]), arrays)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * size, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
 
 
 def _summary(after: Observation):
@@ -425,16 +427,29 @@ def merged(
     return jnp.where(jnp.isfinite(likely), order[place] - old, 0), likely
 
 
-def _best(one: Ended, other: Ended) -> Ended:
-    """Of both together the games of the fewest terms, each scheme once."""
+def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:
+    """Of both together, of each beginning, the `places` games of the fewest terms, each scheme once."""
     both = jax.tree.map(lambda *x: jnp.concatenate(x), one, other)
-    # A sum does not ask for the order of what is added.
-    scheme = jnp.sum(hashes(both.moves, 2), axis=1)
+    scheme = apart(schemes(both.moves), both.origin)
     order = jnp.lexsort((*scheme.T, -both.left))
-    ordered = scheme[order]
+    both, ordered = jax.tree.map(lambda x: x[order], both), scheme[order]
     again = jnp.concatenate([jnp.zeros(1, bool), jnp.all(ordered[1:] == ordered[:-1], axis=-1)])
-    left, place = jax.lax.top_k(jnp.where(again, -1, both.left[order]), one.left.shape[0])
-    return Ended(both.moves[order[place]], left, both.origin[order[place]])
+    left = jnp.where(again, -1, both.left)
+    # Where there is nothing, nothing is to take a place.
+    left = foremost_of_each(jnp.where(left < 0, -jnp.inf, left), both.origin, places)
+    left, place = jax.lax.top_k(jnp.where(jnp.isfinite(left), left, -1).astype(jnp.int32), one.left.shape[0])
+    return Ended(both.moves[place], left, both.origin[place])
+
+
+def schemes(moves: Int[Array, "N M 3 S"]) -> Int[Array, "N 2"]:
+    """Hashes of games that are the same for all orders of their moves."""
+    # A sum does not ask for the order of what is added.
+    return jnp.sum(hashes(moves, 2), axis=1)
+
+
+def apart(hashes: Int[Array, "N 2"], origin: Int[Array, " N"]) -> Int[Array, "N 2"]:
+    """Hashes that differ where the beginnings do: each has a search of its own."""
+    return hashes + (origin.astype(jnp.int32) * np.int32(0x5BD1E995))[:, None]
 
 
 def hashes(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:

@@ -29,10 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from alphajax import replay
+from alphajax import replay, winners
 from alphajax.alphatensor import archive, bases, tensors
 from alphajax.alphatensor.archive import Finished
-from alphajax.alphatensor.beam import Ended, hashes, in_blocks, one_of_each
+from alphajax.alphatensor.beam import Ended, in_blocks
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.mix import Item
 
@@ -47,23 +47,34 @@ class InsideConfig:
     side: int = 6
     """The most dimensions that they span in a mode: the side of the network's game.  Each neighbourhood draws its own
     limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""
-    draws: int = 4096
-    """Neighbourhoods valued."""
-    beginnings: int = 128
-    """Of them, with how many a beam begins, which share its width: one half those of the highest value."""
+    games: int = 32
+    """Finished games that a beam begins in; each is followed by one that is no longer."""
+    draws: int = 64
+    """Neighbourhoods of each that are valued."""
+    beginnings: int = 4
+    """Of them, at most so many that have no term in common are begun with."""
+    eagerness: float = 4.0
+    """One that the value likes by a term more is exp(this) times as likely to be one of them."""
     sharing: float = 4.0
     """A term is taken back exp(b) times as likely for each factor that it has in common with one that was; each
     neighbourhood draws its own b between 0 and this."""
+    likeness: float = 1.0
+    """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(this) times as
+    likely to be chosen.  With nothing in common nothing can be done, and by far the most games have little."""
+    patience: float = 1.0
+    """A finished game of so many terms more than the best is begun in exp(-1) times as often."""
     basis_density: float = 0.5
-    """Largest off-diagonal density of the random bases in which they are seen."""
+    """Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
 
     def __post_init__(self):
-        for name, low in (("moves", 0), ("side", 1), ("draws", 1), ("beginnings", 1)):
+        for name, low in (("moves", 0), ("side", 1), ("games", 1), ("draws", 1), ("beginnings", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
-        for name in ("sharing", "basis_density"):
+        for name in ("eagerness", "sharing", "likeness", "basis_density"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
+        if not self.patience > 0:
+            raise ValueError(f"patience: received {self.patience}; expected above 0")
         if self.moves >= self.side**3:
             raise ValueError(f"moves: received {self.moves}; expected fewer than side ** 3, {self.side**3}")
 
@@ -82,7 +93,7 @@ def small_game(game: TensorGame, config: InsideConfig) -> TensorGame:
 
 
 class Begun(NamedTuple):
-    """Different residuals to begin with."""
+    """Residuals to begin with: `beginnings` of each of `games` games, one game's after another's."""
 
     seen: Observation
     """In coordinates of `vectors`."""
@@ -90,71 +101,94 @@ class Begun(NamedTuple):
     """Value and terms; minus infinity where there is none."""
     vectors: Int[Array, "B 3 s S"]
     """Of each mode, what the coordinates stand for."""
-    back: Int[Array, "B R 3 s"]
-    """The terms that were taken back, null ones elsewhere."""
-    terms: Int[Array, " B"]
-    """How many they are."""
-    prefix: Int[Array, "B R 3 S"]
-    """The others."""
+    back: Int[Array, "B M 3 s"]
+    """The terms that were taken back, in those coordinates, null ones last."""
+    taken: Bool[Array, "B R"]
+    """Which of the game's they are."""
+
+
+def choose(key: jax.Array, pool: replay.Replay, game: TensorGame, config: InsideConfig) -> Finished:
+    """`config.games` finished games of a pool, in the canonical basis, those of few terms more often; or the naive one
+    while it is empty.
+
+    None is chosen more often than by its share, rounded up, so that as many different games as can be go on."""
+    there = np.arange(pool.items.rank.shape[0]) < pool.filled
+    excess = pool.items.rank - jnp.min(jnp.where(there, pool.items.rank, game.max_moves))
+    likely = jnp.where(there, -excess / config.patience, jnp.finfo(jnp.float32).min)
+    chosen = winners.systematic(key, likely, config.games)
+    naive = naive_game(game, pool.items.factors.shape[1])
+    return jax.tree.map(lambda x, first: jnp.where(jnp.any(there), x[chosen], first), pool.items, naive)
 
 
 def begin(
     params: Any,
     key: jax.Array,
-    pool: replay.Replay,
-    best: Int[Array, " targets"],
+    games: Finished,
     game: TensorGame,
     small: TensorGame,
     policy: Any,
     config: InsideConfig,
     block: int,
 ) -> Begun:
-    """`config.beginnings` residuals inside the finished games of a pool, or inside the naive one while it is empty.
+    """Of each game, neighbourhoods that have no term in common.
 
-    As many terms may be played as make the game no longer than the best known.
+    As many terms may be played as were taken back.
 
     Args:
       key: consumed.
-      pool: of `Finished`, in the canonical basis.
-      best: the rank of each target.
+      games: `config.games` of them.
       small: the game of `policy`.
       policy: has `values`, as `NetworkPolicy`.
-      block: residuals valued at a time; divides `config.draws`.
+      block: residuals valued at a time; divides `config.games * config.draws`.
     """
-    place_key, count_key, key = jax.random.split(key, 3)
+    count_key, noise_key, key = jax.random.split(key, 3)
     count = jax.random.randint(count_key, (), (config.moves + 1) // 2, config.moves + 1)
-    filled = jnp.any(pool.filled > 0)
-    naive = naive_game(game, pool.items.factors.shape[1])
 
     def one(key, place):
-        kept = jax.tree.map(lambda x, first: jnp.where(filled, x[place], first), pool.items, naive)
+        factors = games.factors[place]
         draw_key, basis_key, density_key = jax.random.split(key, 3)
-        taken, vectors, dims = neighbourhood(draw_key, kept.factors, count, config)
+        taken, vectors, dims = neighbourhood(draw_key, factors, count, config)
         density = jax.random.uniform(density_key, maxval=config.basis_density)
         basis = bases.random_basis(basis_key, game.ring, config.side, dims, density)
-        coordinates = bases.change_factors(coordinates_in(vectors, kept.factors), basis.matrices, game.ring)
-        coordinates = jnp.where(taken[:, None, None], coordinates, 0).astype(jnp.int8)
+        first = jnp.argsort(~taken, stable=True)[: config.moves]
+        back = bases.change_factors(coordinates_in(vectors, factors[first]), basis.matrices, game.ring)
+        back = jnp.where(taken[first][:, None, None], back, 0).astype(jnp.int8)
         entries = vectors[:, :, None] >> np.arange(game.side)[None, None] & 1
         stands_for = game.ring.reduce(jnp.einsum("mij,mis->mjs", basis.inverses, entries))
-        residual, terms = small.total(coordinates, taken)
-        left = best[kept.target] - (kept.rank - terms)
-        left = jnp.where(jnp.any(residual), left, 0).astype(jnp.int16)
+        residual, terms = small.total(back, taken[first])
+        left = jnp.where(jnp.any(residual) & (terms > 1), terms, 0).astype(jnp.int16)
         seen = Observation(residual.astype(small.dtype), jnp.zeros((0, 3, config.side), jnp.int8), dims, left)
-        prefix = jnp.where(taken[:, None, None], 0, kept.factors)
-        return Begun(seen, jnp.float32(0), stands_for.astype(jnp.int8), coordinates, terms, prefix)
+        return Begun(seen, jnp.float32(0), stands_for.astype(jnp.int8), back, taken)
 
     def valued(keys, places):
-        seen = jax.vmap(one)(keys, places).seen
-        score = policy.values(params, seen) + seen.remaining
-        return jnp.where(seen.remaining > 0, score, -jnp.inf), hashes(seen.residual, 1)
+        begun = jax.vmap(one)(keys, places)
+        score = policy.values(params, begun.seen) + begun.seen.remaining
+        return begun._replace(score=jnp.where(begun.seen.remaining > 0, score, -jnp.inf))
 
-    keys, places = jax.random.split(key, config.draws), archive.choose(place_key, pool, best, config.draws)
-    score, kinds = in_blocks(valued, block, keys, places)
-    score = one_of_each(kinds, score)
-    # The value may be wrong where it matters: half of them are as they come.
-    half = config.beginnings // 2
-    _, chosen = jax.lax.top_k(score.at[:half].set(jnp.where(jnp.isfinite(score[:half]), jnp.inf, -jnp.inf)), config.beginnings)
-    return jax.vmap(one)(keys[chosen], places[chosen])._replace(score=score[chosen])
+    keys = jax.random.split(key, config.games * config.draws)
+    drawn = in_blocks(valued, block, keys, jnp.repeat(jnp.arange(config.games), config.draws))
+    likely = config.eagerness * drawn.score + jax.random.gumbel(noise_key, drawn.score.shape)
+    likely, taken = (x.reshape(config.games, config.draws, *x.shape[1:]) for x in (likely, drawn.taken))
+    apart, there = jax.vmap(lambda *x: disjoint(*x, config.beginnings))(likely, taken)
+    chosen = (apart + config.draws * np.arange(config.games)[:, None]).reshape(-1)
+    begun = jax.tree.map(lambda x: x[chosen], drawn)
+    return begun._replace(score=jnp.where(there.reshape(-1), begun.score, -jnp.inf))
+
+
+def disjoint(
+    likely: Float[Array, " D"], taken: Bool[Array, "D R"], count: int
+) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
+    """Which of D sets are chosen when each is that has nothing in common with those before it, the most likely first;
+    and how many of `count` that are."""
+
+    def go(used, one):
+        free = jnp.isfinite(likely[one]) & ~jnp.any(used & taken[one])
+        return used | (free & taken[one]), free
+
+    order = jnp.argsort(-likely)
+    _, free = jax.lax.scan(go, jnp.zeros_like(taken[0]), order)
+    first = jnp.argsort(~free, stable=True)[:count]
+    return order[first], free[first]
 
 
 def neighbourhood(
@@ -212,30 +246,51 @@ def coordinates_in(vectors: Int[Array, "3 s"], factors: Int[Array, "R 3 S"]) -> 
     return reduced(vectors, as_masks(factors))[1]
 
 
-def played(begun: Begun, ended: Ended) -> Int[Array, "N R 3 S"]:
-    """Finished games: what was played, in the target's own coordinates, behind what was not taken back."""
-    moves = jnp.einsum("nrmj,nmjs->nrms", ended.moves.astype(jnp.int32), begun.vectors[ended.origin].astype(jnp.int32)) % 2
-    rows = begun.prefix.shape[1]
-    moves = jnp.pad(moves.astype(jnp.int8), ((0, 0), (0, max(rows - moves.shape[1], 0)), (0, 0), (0, 0)))
-    return archive.join(begun.prefix[ended.origin], moves[:, :rows])
-
-
-def lesson(begun: Begun, ended: Ended, labels: int) -> tuple[Item, Bool[Array, " B"]]:
-    """Positions to learn from, and which of them are there: what the beam began with, what that is worth by the best
-    that is known of it now, and as good moves those that were taken back.
-    """
+def settled(
+    key: jax.Array, games: Finished, begun: Begun, ended: Ended, config: InsideConfig
+) -> Int[Array, "B N 3 s"]:
+    """What takes the place of what was taken back: the fewest terms known, which is what a beam found or these
+    themselves; of as few, those with much in common with each other and the rest of the game more often."""
     count = begun.score.shape[0]
-    there = jnp.isfinite(begun.score)
-    left = jax.ops.segment_max(ended.left, ended.origin, count)
-    done = begun.seen.remaining - jnp.maximum(left, 0)
-    worth = jnp.where(left >= 0, jnp.minimum(begun.terms, done), begun.terms)
-    used = jnp.any(begun.back, axis=(-2, -1))
-    first = jnp.argsort(~used, axis=1, stable=True)[:, :labels]
-    actions = jnp.take_along_axis(begun.back, first[..., None, None], axis=1)
-    actions = jnp.pad(actions, ((0, 0), (0, labels - actions.shape[1]), (0, 0), (0, 0)))
+    back = jnp.pad(begun.back, ((0, 0), (0, ended.moves.shape[1] - begun.back.shape[1]), (0, 0), (0, 0)))
+    left = jnp.where(jnp.isfinite(begun.score), 0, -1)
+    known = Ended(back, left, jnp.arange(count, dtype=jnp.int32))
+    known = jax.tree.map(lambda *x: jnp.concatenate(x), ended, known)
+    rest = jnp.where(begun.taken[..., None, None], 0, jnp.repeat(games.factors, count // games.rank.shape[0], axis=0))
+    common = jax.vmap(in_common)(known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin])
+    fewest = known.left == jax.ops.segment_max(known.left, known.origin, count)[known.origin]
+    merit = jnp.where(fewest, config.likeness * common + jax.random.gumbel(key, common.shape), -jnp.inf)
+    first = jnp.lexsort((-merit, known.origin))
+    return known.moves[first[jnp.searchsorted(known.origin[first], np.arange(count), side="left")]]
+
+
+def in_common(
+    moves: Int[Array, "N 3 s"], vectors: Int[Array, "3 s S"], rest: Int[Array, "R 3"]
+) -> Int[Array, ""]:
+    """How many pairs of factors are equal of which at least one is a move's; `rest` are bit masks."""
+    ours = as_masks(jnp.einsum("nmj,mjs->nms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2)
+    among = (ours[:, None] == ours) & np.triu(np.ones((len(ours),) * 2, bool), 1)[..., None]
+    return jnp.sum(among & (ours != 0)) + jnp.sum((ours[:, None] == rest) & (rest != 0))
+
+
+def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[Array, "G R 3 S"]:
+    """The games with such moves instead of what was taken back, in the target's own coordinates."""
+    count, rows = games.rank.shape[0], moves.shape[1]
+    there = jnp.isfinite(begun.score)[:, None]
+    taken = jnp.any((begun.taken & there).reshape(count, -1, begun.taken.shape[1]), axis=1)
+    moves = jnp.einsum("brmj,bmjs->brms", moves.astype(jnp.int32), begun.vectors.astype(jnp.int32)) % 2
+    moves = jnp.where(there[..., None, None], moves, 0).astype(jnp.int8)
+    rest = jnp.where(taken[..., None, None], 0, games.factors)
+    return archive.join(rest, moves.reshape(count, -1, *moves.shape[2:]))
+
+
+def lesson(begun: Begun, moves: Int[Array, "B N 3 s"], labels: int) -> tuple[Item, Bool[Array, " B"]]:
+    """Positions to learn from, and which of them are there: what the beam began with, and what is known of it."""
+    worth = jnp.sum(jnp.any(moves, axis=(-2, -1)), axis=1)
+    actions = jnp.pad(moves, ((0, 0), (0, max(labels - moves.shape[1], 0)), (0, 0), (0, 0)))[:, :labels]
     weights = jnp.any(actions, axis=(-2, -1)).astype(jnp.float32)
     weights /= jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
-    return Item(begun.seen, actions, weights, -worth.astype(jnp.float32)), there
+    return Item(begun.seen, actions, weights, -worth.astype(jnp.float32)), jnp.isfinite(begun.score)
 
 
 def naive_game(game: TensorGame, rows: int) -> Finished:

@@ -87,7 +87,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "inside-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
-        beam=BeamConfig(width=256, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
+        beam=BeamConfig(width=256, samples=8192, temperature=1.0, spread=0.2, prior=0.02),
         inside=InsideConfig(moves=9),
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
@@ -248,7 +248,7 @@ def _inside(targets: tuple[Target, ...], ring: Ring, network: str, preset: Prese
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=8192,
         ),
         mix=MixConfig(
-            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True, pool=4096,
+            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True, pool=preset.inside.games,
             distribution=Distribution(min_density=0.05, terms=terms, all_shapes=True),
         ),
         beam=preset.beam,
