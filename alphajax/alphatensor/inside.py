@@ -269,8 +269,9 @@ def in_common(
 ) -> Int[Array, ""]:
     """How many pairs of factors are equal of which at least one is a move's; `rest` are bit masks."""
     ours = as_masks(jnp.einsum("nmj,mjs->nms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2)
-    among = (ours[:, None] == ours) & np.triu(np.ones((len(ours),) * 2, bool), 1)[..., None]
-    return jnp.sum(among & (ours != 0)) + jnp.sum((ours[:, None] == rest) & (rest != 0))
+    after = np.triu(np.ones((len(ours), len(ours)), bool), 1)[..., None]
+    among = (ours[:, None] == ours[None]) & (ours != 0)[None] & after
+    return jnp.sum(among) + jnp.sum((ours[:, None] == rest[None]) & (rest != 0)[None])
 
 
 def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[Array, "G R 3 S"]:

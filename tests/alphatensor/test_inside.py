@@ -11,7 +11,7 @@ import pytest
 from alphajax import replay, training
 from alphajax.alphatensor import archive, bases, inside, presets, tensors
 from alphajax.alphatensor.agent import AlphaTensor
-from alphajax.alphatensor.beam import BeamConfig, Ended
+from alphajax.alphatensor.beam import BeamConfig, search
 from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.inside import InsideConfig
 from alphajax.alphatensor.mix import MixConfig
@@ -20,7 +20,7 @@ from alphajax.alphatensor.network import NetworkConfig
 from alphajax.training import TrainingConfig
 
 GAME = TensorGame(targets=(tensors.parse("2,2,3"),), ring=Ring(2), history=0)
-CONFIG = InsideConfig(moves=5, side=4, draws=64, beginnings=16)
+CONFIG = InsideConfig(moves=5, side=4, games=8, draws=16, beginnings=2)
 
 
 def agent(game=GAME, config=CONFIG, **training_):
@@ -51,34 +51,64 @@ def test_the_naive_game_is_the_target_entry_by_entry():
     assert counted(naive.factors) == naive.rank == 12
 
 
+def test_games_of_few_terms_are_chosen_more_often():
+    naive = inside.naive_game(GAME, 12)
+    pool = replay.empty(jax.eval_shape(lambda: naive), 16)
+    games = jax.tree.map(lambda x: jnp.repeat(x[None], 8, axis=0), naive)
+    games = games._replace(rank=jnp.array([12] * 7 + [11]))
+    choose = jax.jit(inside.choose, static_argnums=(2, 3))
+    assert choose(jax.random.key(0), pool, GAME, CONFIG).rank.tolist() == [12] * 8
+    pool = replay.write(pool, games, jnp.ones(8, bool))
+    equal = pool._replace(items=pool.items._replace(rank=jnp.full(16, 12), target=jnp.arange(16)))
+    assert choose(jax.random.key(0), equal, GAME, CONFIG).target.tolist() == list(range(8))
+    # e of e + 7 shares.
+    often = [choose(jax.random.key(i), pool, GAME, CONFIG).rank.tolist().count(11) for i in range(20)]
+    assert set(often) <= {2, 3} and 2.0 < np.mean(often) < 2.5
+
+
 @functools.cache
 def begun():
+    """The games, what is begun with in them, and what a beam made of it."""
     system = agent()
-    best = jnp.array([11])
-    find = jax.jit(lambda key, pool: inside.begin(
-        {}, key, pool, best, GAME, system.playing, system.policy, CONFIG, 32
-    ))  # fmt: skip
+
+    @jax.jit
+    def find(key, pool):
+        choose_key, begin_key, key = jax.random.split(key, 3)
+        games = inside.choose(choose_key, pool, GAME, CONFIG)
+        found = inside.begin({}, begin_key, games, GAME, system.playing, system.policy, CONFIG, 32)
+        there = jnp.isfinite(found.score)
+        ended, _ = search({}, key, found.seen, there, system.playing, system.policy, system.beam, lambda key: None)
+        return games, found, ended
+
     return jax.tree.map(np.asarray, find(jax.random.key(0), system.init_memory(1).finished))
 
 
 def test_a_beginning_in_its_coordinates_and_what_was_not_taken_back_are_the_target():
-    found = begun()
+    games, found, _ = begun()
     there = np.isfinite(found.score)
     assert there.sum() > 8
-    seen = found.seen.residual[there]
-    assert len(np.unique(seen, axis=0)) == len(seen)
-    # One half as they come, then the most promising of the others.
-    assert (np.diff(found.score[8:][there[8:]]) <= 0).all()
     for i in np.flatnonzero(there):
         np.testing.assert_array_equal(summed(found.back[i]), found.seen.residual[i])
         rest = np.einsum("ijk,ia,jb,kc->abc", found.seen.residual[i].astype(int), *found.vectors[i].astype(int)) % 2
-        np.testing.assert_array_equal(summed(found.prefix[i]) ^ rest, GAME.padded[0])
+        others = games.factors[i // 2][~found.taken[i]]
+        np.testing.assert_array_equal(summed(others) ^ rest, GAME.padded[0])
         terms = counted(found.back[i])
-        assert terms == found.terms[i] <= 5 and terms + counted(found.prefix[i]) == 12
-        # One fewer than it has is the best known.
-        assert found.seen.remaining[i] == terms - 1
+        assert terms == found.taken[i].sum() == found.seen.remaining[i] and 2 <= terms <= 5
         for mode, length in enumerate(found.seen.dims[i]):
             assert not found.back[i, :, mode, length:].any() and not found.vectors[i, mode, length:].any()
+
+
+def test_beginnings_in_one_game_have_no_term_in_common():
+    _, found, _ = begun()
+    taken = (found.taken & np.isfinite(found.score)[:, None]).reshape(8, 2, -1)
+    assert (taken.sum(axis=1) <= 1).all() and (taken.any(axis=2).sum(axis=1) == 2).any()
+
+
+def test_the_most_likely_are_chosen_that_have_nothing_in_common():
+    taken = jnp.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
+    likely = jnp.array([1.0, 3.0, 2.0, 0.5, -jnp.inf])
+    chosen, there = inside.disjoint(likely, taken, 3)
+    assert chosen[:2].tolist() == [1, 3] and there.tolist() == [True, True, False]
 
 
 def drawn(config, count=5, keys=200):
@@ -163,7 +193,7 @@ def test_all_that_it_finds_is_the_target():
     for factors, rank in zip(found, ranks, strict=True):
         np.testing.assert_array_equal(summed(factors), GAME.padded[0])
         assert counted(factors) == rank
-    assert len({frozenset(x.tobytes() for x in factors) for factors in found}) == len(found)
+    assert len({frozenset(x.tobytes() for x in factors) for factors in found}) > 4
 
 
 def test_what_it_began_with_is_learned_from():
@@ -173,16 +203,47 @@ def test_what_it_began_with_is_learned_from():
         assert items.weights[i].sum() == pytest.approx(1) and -5 <= items.value[i] < 0
 
 
-def test_a_lesson_is_what_was_found_or_else_what_was_taken_back():
-    found = begun()
-    ended = Ended(jnp.zeros((16, 6, 3, 4), jnp.int8), jnp.array([1, 0] + [-1] * 14), jnp.array([2, 2] + [0] * 14))
-    item, there = inside.lesson(found, ended, 5)
-    np.testing.assert_array_equal(there, np.isfinite(found.score))
-    one, three = found.terms[1], found.terms[2]
-    # It could play one less than were taken back, and the third one fewer again.
-    np.testing.assert_array_equal(np.asarray(item.value)[1:3], [-one, 2 - three])
-    np.testing.assert_allclose(item.weights[1], [1 / one] * one + [0] * (5 - one))
-    assert {x.tobytes() for x in np.asarray(item.actions[1][:one])} == {x.tobytes() for x in found.back[1] if x.any()}
+def settle(likeness, key=0):
+    games, found, ended = begun()
+    config = dataclasses.replace(CONFIG, likeness=likeness)
+    settled = jax.jit(inside.settled, static_argnums=4)(jax.random.key(key), games, found, ended, config)
+    return games, found, ended, settled
+
+
+def test_what_takes_the_place_of_what_was_taken_back():
+    games, found, ended, moves = settle(1.0)
+    worth = np.asarray(moves).any(axis=(-2, -1)).sum(axis=1)
+    there = np.isfinite(found.score)
+    for i in np.flatnonzero(there):
+        np.testing.assert_array_equal(summed(moves[i]), found.seen.residual[i])
+        assert worth[i] == found.seen.remaining[i] - max([0, *ended.left[ended.origin == i]])
+    followed = inside.played(games, found, moves)
+    for factors in followed:
+        np.testing.assert_array_equal(summed(factors), GAME.padded[0])
+    # Not all stay as they were.
+    assert any({x.tobytes() for x in a} != {x.tobytes() for x in b} for a, b in zip(np.asarray(followed), games.factors, strict=True))
+    item, known = inside.lesson(found, moves, 5)
+    np.testing.assert_array_equal(known, there)
+    np.testing.assert_array_equal(np.asarray(item.value)[there], -worth[there])
+    np.testing.assert_allclose(np.asarray(item.weights)[there].sum(axis=1), 1)
+    np.testing.assert_array_equal(item.actions, moves[:, :5])
+
+
+def test_what_has_much_in_common_is_preferred():
+    def pairs(likeness):
+        games, found, _, _ = settle(0.0)
+        factors = [np.asarray(inside.played(games, found, settle(likeness, key)[3])) for key in range(5)]
+        return sum((x[:, None] == x).all(axis=-1).sum() for some in factors for x in some)
+
+    assert pairs(3.0) > pairs(0.0)
+
+
+def test_factors_in_common():
+    moves = jnp.zeros((3, 3, 2), jnp.int8).at[:2].set(np.array([[[1, 0], [0, 1], [1, 1]], [[1, 0], [1, 1], [1, 1]]], np.int8))
+    vectors = jnp.stack([jnp.eye(2, 5, 1 + m, dtype=jnp.int8) for m in range(3)])
+    # In the first mode both are the mask 2; so are two others.
+    rest = jnp.array([[2, 0, 0], [2, 8, 3], [0, 0, 0]])
+    assert inside.in_common(moves, vectors, rest) == 2 + 4 + 1
 
 
 def test_a_run_without_games():
@@ -219,7 +280,11 @@ def test_settings_that_are_right_only_together_may_come_in_any_order():
         (dict(moves=27, side=3), "moves: received 27; expected fewer than"),
         (dict(side=0), "side: received 0"),
         (dict(draws=0), "draws: received 0"),
+        (dict(games=0), "games: received 0"),
         (dict(beginnings=0), "beginnings: received 0"),
+        (dict(eagerness=-1.0), "eagerness: received -1.0"),
+        (dict(likeness=-1.0), "likeness: received -1.0"),
+        (dict(patience=0.0), "patience: received 0.0; expected above 0"),
         (dict(sharing=float("nan")), "sharing: received nan"),
         (dict(basis_density=-1.0), "basis_density: received -1.0"),
     ],
@@ -233,9 +298,11 @@ def test_nonsense_is_refused(config, says):
     "config, says",
     [
         (dict(beam=BeamConfig()), "training.games: received 0 without a beam"),
-        (dict(inside=InsideConfig(moves=13, beginnings=16)), "needs beam.moves of at least inside.moves"),
-        (dict(inside=InsideConfig(moves=3, beginnings=65)), "needs beam.width of at least inside.beginnings"),
-        (dict(inside=InsideConfig(moves=3, draws=8, beginnings=8)), "needs inside.draws that are at least"),
+        (dict(inside=dataclasses.replace(CONFIG, moves=13)), "needs beam.moves of at least inside.moves"),
+        (dict(inside=dataclasses.replace(CONFIG, beginnings=9)), "needs beam.width of at least inside.games"),
+        (dict(inside=dataclasses.replace(CONFIG, draws=1)), "needs inside.draws of at least inside.beginnings"),
+        (dict(inside=dataclasses.replace(CONFIG, games=5, draws=9)), "that is a multiple of 32"),
+        (dict(mix=MixConfig(pool=7, best_share=0.0)), "needs mix.pool of at least inside.games"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
         (dict(game=TensorGame(targets=(tensors.parse("3,4,8"),), ring=Ring(2))), "needs modes of at most 31"),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
