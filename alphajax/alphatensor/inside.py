@@ -9,8 +9,8 @@ And it is a *small* tensor: terms that have much in common span little.  If thei
 they are, in coordinates of those, a tensor of length d there, and so are its best decompositions.  So one network that
 knows tensors of a few terms and sides of at most six plays for every target, however large: it never sees more.
 
-* Neighbourhoods are drawn term by term, each the likelier the more factors it has in common with those before, and
-  left out if the span would be too large (`neighbourhood`).
+* Neighbourhoods are drawn term by term, each the likelier the more of its factors are in the span of those before,
+  until no other fits into as much space as they may take (`neighbourhood`).
 * Of many, a beam begins with those that the value head likes most: value + terms is 0 for a sum of terms that cannot
   be done better, and 1 where one term too many was taken for it; and with as many more as they come (`begin`).
 * What the beam began with is learned from, as what it was worth to it (`lesson`).
@@ -56,7 +56,7 @@ class InsideConfig:
     eagerness: float = 4.0
     """One that the value likes by a term more is exp(this) times as likely to be one of them."""
     sharing: float = 4.0
-    """A term is taken back exp(b) times as likely for each factor that it has in common with one that was; each
+    """A term is taken back exp(b) times as likely for each of its factors that those of the others span already; each
     neighbourhood draws its own b between 0 and this."""
     likeness: float = 1.0
     """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(this) times as
@@ -197,28 +197,26 @@ def neighbourhood(
     """Which terms of a game over Z_2 are taken back, at most `count`; vectors that span their factors, as bit masks,
     zero beyond the dimensions; and these.
 
-    Each is drawn in proportion to exp(b n), where n counts the factors that it has in common with those before it.
+    Each is drawn in proportion to exp(b n), where n counts its factors in the span of those before it.
     """
     weight_key, limit_key, key = jax.random.split(key, 3)
     limit = jax.random.randint(limit_key, (), config.side // 2 + 1, config.side + 1)
-    masks = as_masks(factors)
-    common = jnp.sum(masks[:, None] == masks[None], axis=-1)
     weight = jax.random.uniform(weight_key, maxval=config.sharing)
-    used = jnp.any(factors, axis=(-2, -1))
+    masks, used = as_masks(factors), jnp.any(factors, axis=(-2, -1))
 
     def take(carry, noise):
-        free, taken, shared, vectors, dims = carry
-        one = jnp.argmax(jnp.where(free, weight * shared + noise, -jnp.inf))
-        rest, _ = reduced(vectors, masks[one])
-        grown = dims + (rest != 0)
-        go = free[one] & jnp.all(grown <= limit) & (jnp.sum(taken) < count)
-        vectors = jnp.where(go & (np.arange(config.side)[None] == dims[:, None]), rest[:, None], vectors)
-        taken = taken.at[one].set(go | taken[one])
-        return (free.at[one].set(False), taken, shared + go * common[:, one], vectors, jnp.where(go, grown, dims)), None
+        taken, vectors, dims = carry
+        rest, _ = reduced(vectors, masks)
+        new = rest != 0
+        fits = used & ~taken & jnp.all(dims[None] + new <= limit, axis=1) & (jnp.sum(taken) < count)
+        one = jnp.argmax(jnp.where(fits, weight * jnp.sum(~new, axis=1) + noise, -jnp.inf))
+        grows = fits[one] & new[one]
+        here = grows[:, None] & (np.arange(config.side)[None] == dims[:, None])
+        taken = taken.at[one].set(fits[one] | taken[one])
+        return (taken, jnp.where(here, rest[one][:, None], vectors), dims + grows), None
 
-    start = (used, jnp.zeros_like(used), jnp.zeros(len(used)), jnp.zeros((3, config.side), jnp.int32), jnp.zeros(3, jnp.int8))
-    noise = jax.random.gumbel(key, (4 * config.moves, len(used)))
-    (_, taken, _, vectors, dims), _ = jax.lax.scan(take, start, noise)
+    start = (jnp.zeros_like(used), jnp.zeros((3, config.side), jnp.int32), jnp.zeros(3, jnp.int8))
+    (taken, vectors, dims), _ = jax.lax.scan(take, start, jax.random.gumbel(key, (config.moves, len(used))))
     return taken, vectors, dims
 
 
