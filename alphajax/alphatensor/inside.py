@@ -42,8 +42,8 @@ class InsideConfig:
     """How beams begin inside finished games."""
 
     moves: int = 0
-    """The most terms that are taken back; each beam draws its number between half of it and all.  0: beams begin with
-    the target itself."""
+    """The most terms that are taken back at once; each beam draws its number, from 2.  Few are soon done in another way,
+    and many places can be done again together; many may be done in fewer.  0: beams begin with the target itself."""
     side: int = 6
     """The most dimensions that they span in a mode: the side of the network's game.  Each neighbourhood draws its own
     limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""
@@ -51,16 +51,17 @@ class InsideConfig:
     """Finished games that a beam begins in; each is followed by one that is no longer."""
     draws: int = 64
     """Neighbourhoods of each that are valued."""
-    beginnings: int = 4
+    beginnings: int = 8
     """Of them, at most so many that have no term in common are begun with."""
     eagerness: float = 4.0
     """One that the value likes by a term more is exp(this) times as likely to be one of them."""
     sharing: float = 4.0
     """A term is taken back exp(b) times as likely for each of its factors that those of the others span already; each
     neighbourhood draws its own b between 0 and this."""
-    likeness: float = 1.0
-    """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(this) times as
-    likely to be chosen.  With nothing in common nothing can be done, and by far the most games have little."""
+    likeness: float = 3.0
+    """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(l) times as
+    likely to be chosen; each beginning draws its own l between 0 and this.  With nothing in common nothing can be done,
+    and by far the most games have little; but what has most of it stays as it is."""
     patience: float = 1.0
     """A finished game of so many terms more than the best is begun in exp(-1) times as often."""
     basis_density: float = 0.5
@@ -70,6 +71,8 @@ class InsideConfig:
         for name, low in (("moves", 0), ("side", 1), ("games", 1), ("draws", 1), ("beginnings", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
+        if self.moves == 1:
+            raise ValueError("moves: received 1; expected 0, or 2 or more, as one term cannot be done better")
         for name in ("eagerness", "sharing", "likeness", "basis_density"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
@@ -142,7 +145,7 @@ def begin(
       block: residuals valued at a time; divides `config.games * config.draws`.
     """
     count_key, noise_key, key = jax.random.split(key, 3)
-    count = jax.random.randint(count_key, (), (config.moves + 1) // 2, config.moves + 1)
+    count = jax.random.randint(count_key, (), 2, config.moves + 1)
 
     def one(key, place):
         factors = games.factors[place]
@@ -249,7 +252,8 @@ def settled(
 ) -> Int[Array, "B N 3 s"]:
     """What takes the place of what was taken back: the fewest terms known, which is what a beam found or these
     themselves; of as few, those with much in common with each other and the rest of the game more often."""
-    count = begun.score.shape[0]
+    count, (likeness_key, key) = begun.score.shape[0], jax.random.split(key)
+    likeness = jax.random.uniform(likeness_key, (count,), maxval=config.likeness)
     back = jnp.pad(begun.back, ((0, 0), (0, ended.moves.shape[1] - begun.back.shape[1]), (0, 0), (0, 0)))
     left = jnp.where(jnp.isfinite(begun.score), 0, -1)
     known = Ended(back, left, jnp.arange(count, dtype=jnp.int32))
@@ -257,7 +261,7 @@ def settled(
     rest = jnp.where(begun.taken[..., None, None], 0, jnp.repeat(games.factors, count // games.rank.shape[0], axis=0))
     common = jax.vmap(in_common)(known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin])
     fewest = known.left == jax.ops.segment_max(known.left, known.origin, count)[known.origin]
-    merit = jnp.where(fewest, config.likeness * common + jax.random.gumbel(key, common.shape), -jnp.inf)
+    merit = jnp.where(fewest, likeness[known.origin] * common + jax.random.gumbel(key, common.shape), -jnp.inf)
     first = jnp.lexsort((-merit, known.origin))
     return known.moves[first[jnp.searchsorted(known.origin[first], np.arange(count), side="left")]]
 

@@ -87,7 +87,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "inside-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
-        beam=BeamConfig(width=256, samples=8192, temperature=1.0, spread=0.2, prior=0.02),
+        beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
         inside=InsideConfig(moves=9),
     ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),

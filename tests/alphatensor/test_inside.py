@@ -277,6 +277,7 @@ def test_settings_that_are_right_only_together_may_come_in_any_order():
     "config, says",
     [
         (dict(moves=-1), "moves: received -1"),
+        (dict(moves=1), "moves: received 1; expected 0, or 2 or more"),
         (dict(moves=27, side=3), "moves: received 27; expected fewer than"),
         (dict(side=0), "side: received 0"),
         (dict(draws=0), "draws: received 0"),
