@@ -62,7 +62,7 @@ class InsideConfig:
     """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(l) times as
     likely to be chosen; each beginning draws its own l between 0 and this.  With nothing in common nothing can be done,
     and by far the most games have little; but what has most of it stays as it is."""
-    patience: float = 1.0
+    patience: float = 2.0
     """A finished game of so many terms more than the best is begun in exp(-1) times as often."""
     basis_density: float = 0.5
     """Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
