@@ -122,7 +122,6 @@ class AlphaTensor:
             ("beam.width of at least inside.games * inside.beginnings", beam.width >= inside.games * inside.beginnings),
             ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
-            ("mix.pool of at least inside.games", self.mix.pool >= inside.games),
             ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
             ("inside.games * inside.draws that is a multiple of 32", inside.games * inside.draws % 32 == 0),
             ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
@@ -160,7 +159,8 @@ class AlphaTensor:
         return Memory(
             rank=jnp.full((count,), rank + 1, jnp.int32),
             factors=jnp.zeros((count, rank, 3, side), jnp.int32),
-            finished=replay.empty(finished, self.mix.pool, devices),
+            # One generation after another.
+            finished=replay.empty(finished, self.inside.games * devices if self.inside.moves else self.mix.pool, devices),
             limit=jnp.array(self._naive, jnp.int32),
             tally=jnp.zeros((count, rank + 2), jnp.int32),
             waited=jnp.int32(0),

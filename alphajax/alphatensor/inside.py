@@ -11,8 +11,13 @@ knows tensors of a few terms and sides of at most six plays for every target, ho
 
 * Neighbourhoods are drawn term by term, each the likelier the more of its factors are in the span of those before,
   until no other fits into as much space as they may take (`neighbourhood`).
-* Of many, a beam begins with those that the value head likes most: value + terms is 0 for a sum of terms that cannot
-  be done better, and 1 where one term too many was taken for it; and with as many more as they come (`begin`).
+* Of many in a game, those with no term in common can be done again at once, and those that the value head likes are
+  more often among them: value + terms is 0 for a sum of terms that cannot be done better, and 1 where one term too
+  many was taken for it (`begin`).
+* A beam does all of them again in all games of a generation.  Where it finds nothing shorter, a game goes on with
+  another decomposition of as many terms, rather one whose factors occur elsewhere in the game: by chance alone games
+  come to have nothing in common, where nothing is left to be found (`settled`).
+* Each game is followed by one that is no longer, and longer ones give way, slowly (`choose`).
 * What the beam began with is learned from, as what it was worth to it (`lesson`).
 
 Everything begins with the naive decomposition, one term for each entry of the target: a help, which a result states.
@@ -48,7 +53,8 @@ class InsideConfig:
     """The most dimensions that they span in a mode: the side of the network's game.  Each neighbourhood draws its own
     limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""
     games: int = 32
-    """Finished games that a beam begins in; each is followed by one that is no longer."""
+    """A generation: finished games that a beam begins in, on each device; each is followed by one that is no longer.
+    No more are kept, whatever `mix.pool` says."""
     draws: int = 64
     """Neighbourhoods of each that are valued."""
     beginnings: int = 8
@@ -133,7 +139,7 @@ def begin(
     config: InsideConfig,
     block: int,
 ) -> Begun:
-    """Of each game, neighbourhoods that have no term in common.
+    """Of each game, neighbourhoods that have no term in common, each a sum of at least two that is not zero.
 
     As many terms may be played as were taken back.
 
@@ -181,8 +187,8 @@ def begin(
 def disjoint(
     likely: Float[Array, " D"], taken: Bool[Array, "D R"], count: int
 ) -> tuple[Int[Array, " count"], Bool[Array, " count"]]:
-    """Which of D sets are chosen when each is that has nothing in common with those before it, the most likely first;
-    and how many of `count` that are."""
+    """Which of D sets are chosen when each is that has nothing in common with those before it, the most likely first,
+    but at most `count`; and which of these places are filled."""
 
     def go(used, one):
         free = jnp.isfinite(likely[one]) & ~jnp.any(used & taken[one])

@@ -248,7 +248,7 @@ def _inside(targets: tuple[Target, ...], ring: Ring, network: str, preset: Prese
             warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=8192,
         ),
         mix=MixConfig(
-            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True, pool=preset.inside.games,
+            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True,
             distribution=Distribution(min_density=0.05, terms=terms, all_shapes=True),
         ),
         beam=preset.beam,

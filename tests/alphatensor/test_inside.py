@@ -31,7 +31,7 @@ def agent(game=GAME, config=CONFIG, **training_):
     return AlphaTensor(
         game=game, network=small,
         training=TrainingConfig(**dict(games=0, batch=8, learner_steps=1, capacity=64, learn=False) | training_),
-        mix=MixConfig(pool=64, best_share=0.0, order_free=True), uniform=True,
+        mix=MixConfig(best_share=0.0, order_free=True), uniform=True,
         beam=BeamConfig(width=64, samples=8192, mutants=8192, moves=6, spread=0.2), inside=config,
     )  # fmt: skip
 
@@ -257,6 +257,12 @@ def test_a_run_without_games():
     assert np.isfinite(metrics["learn/policy_loss"][0])
 
 
+def test_each_device_has_a_generation():
+    for devices in (1, 2):
+        pool = agent().init_memory(devices).finished
+        assert pool.items.rank.shape == (8 * devices,) and pool.filled.shape == (devices,)
+
+
 def test_one_network_for_all_sizes():
     shapes = [
         jax.tree.map(lambda x: x.shape, jax.eval_shape(
@@ -303,7 +309,6 @@ def test_nonsense_is_refused(config, says):
         (dict(inside=dataclasses.replace(CONFIG, beginnings=9)), "needs beam.width of at least inside.games"),
         (dict(inside=dataclasses.replace(CONFIG, draws=1)), "needs inside.draws of at least inside.beginnings"),
         (dict(inside=dataclasses.replace(CONFIG, games=5, draws=9)), "that is a multiple of 32"),
-        (dict(mix=MixConfig(pool=7, best_share=0.0)), "needs mix.pool of at least inside.games"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
         (dict(game=TensorGame(targets=(tensors.parse("3,4,8"),), ring=Ring(2))), "needs modes of at most 31"),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
