@@ -120,6 +120,7 @@ class AlphaTensor:
         inside, beam, game = self.inside, self.beam, self.game
         for what, good in (
             ("beam.width of at least inside.games * inside.beginnings", beam.width >= inside.games * inside.beginnings),
+            ("beam.samples of 32 for each beginning or more", beam.turns >= inside.games * inside.beginnings),
             ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
             ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
@@ -308,13 +309,14 @@ class AlphaTensor:
         factors = inside.played(kept, begun, moves)
         rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
         there = jnp.ones(rank.shape, bool)
-        # What stays as it is stays in the pool: all of a generation follow all of the one before.
+        # Also games that stayed as they were: the new generation takes all places of the old one.
         memory, found = self._remember(memory, factors, rank, there, bases.identity(self.game.side), again=True)
         item = inside.lesson(begun, moves, self.search.candidates)
         return memory, item, {"beam_solved": found, "beam_moves": sampled}
 
     def _remember(self, memory: Memory, factors, rank, there, basis: Basis, again: bool = False):
-        """The memory with a beam's games that are there and new, or also those that it has; and how many are new."""
+        """The memory with a beam's games that are there and new, or also those that it has; and how many it had not
+        (which may be the last generation's only)."""
         dims, target = np.array(self.game.targets[0].shape, np.int8), np.int32(0)
         found = Finished(
             factors, jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),

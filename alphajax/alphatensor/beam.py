@@ -157,15 +157,17 @@ def search(
     config: BeamConfig,
     basis: Callable[[jax.Array], Basis],
 ) -> Found:
-    """The games of the beam that ended within the limit, those of the fewest terms first, as many as its width.
+    """The games of the beam that ended within the limit, those of the fewest terms first: of each beginning as many as
+    it has places in the width.
 
-    Of one scheme in many orders, one is returned.
+    Of one scheme in many orders, one is returned for each beginning.
 
     Args:
       key: consumed.
-      seen: N different residuals to begin with, at most the width.
+      seen: N residuals to begin with, at most the width; each has a search of its own (without `classes`).
       there: which of them are.  All have as many samples after each move, and as many places: where the value
-        overrates a beginning, it overrates what comes of it too.
+        overrates a beginning, it overrates what comes of it too.  Which of their samples are valued is not shared
+        out: the likeliest of all.
       policy: has `draw` and `values`, as `NetworkPolicy`.
       basis: draws a random one, in which the policy values residuals as well.
     """
@@ -214,7 +216,7 @@ class Tried(NamedTuple):
 
 def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, policy, config: BeamConfig, basis):
     """One move more: what is kept then, `places` of each beginning, and the games that end with it."""
-    turn_key, key = jax.random.split(key)
+    turn_key, key, mutant_key, view_key = jax.random.split(key, 4)
     size = config.block_size()
 
     def moves_of(parents, last):
@@ -260,7 +262,7 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
     if config.mutants:
         likely = evened(score / config.mutant_spread, kept.origin[tried.parent])
         dims = kept.seen.dims[tried.parent]
-        mutants = _mutants(jax.random.fold_in(key, 2), tried, likely, dims, game, config)
+        mutants = _mutants(mutant_key, tried, likely, dims, game, config)
         after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
         kinds_of = apart(after[1], kept.origin[mutants.parent])
         mutants = mutants._replace(left=after[0], hashes=kinds_of, over=after[2])
@@ -276,7 +278,7 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         score = foremost_of_each(score, origin, FOREMOST * places)
         whole_blocks = -(-FOREMOST * config.width // size) * size
         rough, foremost = jax.lax.top_k(score, min(whole_blocks, config.valued))
-        changes = [basis(k).matrices for k in jax.random.split(jax.random.fold_in(key, 1), config.views)]
+        changes = [basis(k).matrices for k in jax.random.split(view_key, config.views)]
         most = np.iinfo(game.dtype).max
 
         def seen_anew(parent, factors):

@@ -15,8 +15,8 @@ knows tensors of a few terms and sides of at most six plays for every target, ho
   more often among them: value + terms is 0 for a sum of terms that cannot be done better, and 1 where one term too
   many was taken for it (`begin`).
 * A beam does all of them again in all games of a generation.  Where it finds nothing shorter, a game goes on with
-  another decomposition of as many terms, rather one whose factors occur elsewhere in the game: by chance alone games
-  come to have nothing in common, where nothing is left to be found (`settled`).
+  any decomposition of as many terms, its own or another, rather one whose factors occur elsewhere in the game: by chance
+  alone terms come to have nothing in common, and then nothing is left to be found (`settled`).
 * Each game is followed by one that is no longer, and longer ones give way, slowly (`choose`).
 * What the beam began with is learned from, as what it was worth to it (`lesson`).
 
@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import replay, winners
-from alphajax.alphatensor import archive, bases, tensors
+from alphajax.alphatensor import bases, tensors
 from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.beam import Ended, in_blocks
 from alphajax.alphatensor.game import Observation, TensorGame
@@ -65,11 +65,11 @@ class InsideConfig:
     """A term is taken back exp(b) times as likely for each of its factors that those of the others span already; each
     neighbourhood draws its own b between 0 and this."""
     likeness: float = 3.0
-    """Of decompositions of as few terms, one of another factor that is equal to one of the game's is exp(l) times as
-    likely to be chosen; each beginning draws its own l between 0 and this.  With nothing in common nothing can be done,
-    and by far the most games have little; but what has most of it stays as it is."""
+    """Of decompositions of as few terms, one with one more pair of equal factors, among them or with the rest of the game,
+    is exp(l) times as likely to be chosen; each beginning draws its own l between 0 and this.  With nothing in common
+    nothing can be done, and by far the most games have little; but what has most of it stays as it is."""
     patience: float = 2.0
-    """A finished game of so many terms more than the best is begun in exp(-1) times as often."""
+    """A game of so many terms more than the best of its generation is begun in exp(-1) times as often."""
     basis_density: float = 0.5
     """Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
 
@@ -107,7 +107,7 @@ class Begun(NamedTuple):
     seen: Observation
     """In coordinates of `vectors`."""
     score: Float[Array, " B"]
-    """Value and terms; minus infinity where there is none."""
+    """Value plus terms; minus infinity where there is none, whatever the rest says."""
     vectors: Int[Array, "B 3 s S"]
     """Of each mode, what the coordinates stand for."""
     back: Int[Array, "B M 3 s"]
@@ -178,7 +178,7 @@ def begin(
     drawn = in_blocks(valued, block, keys, jnp.repeat(jnp.arange(config.games), config.draws))
     likely = config.eagerness * drawn.score + jax.random.gumbel(noise_key, drawn.score.shape)
     likely, taken = (x.reshape(config.games, config.draws, *x.shape[1:]) for x in (likely, drawn.taken))
-    apart, there = jax.vmap(lambda *x: disjoint(*x, config.beginnings))(likely, taken)
+    apart, there = jax.vmap(lambda x, y: disjoint(x, y, config.beginnings))(likely, taken)
     chosen = (apart + config.draws * np.arange(config.games)[:, None]).reshape(-1)
     begun = jax.tree.map(lambda x: x[chosen], drawn)
     return begun._replace(score=jnp.where(there.reshape(-1), begun.score, -jnp.inf))
@@ -206,7 +206,8 @@ def neighbourhood(
     """Which terms of a game over Z_2 are taken back, at most `count`; vectors that span their factors, as bit masks,
     zero beyond the dimensions; and these.
 
-    Each is drawn in proportion to exp(b n), where n counts its factors in the span of those before it.
+    Of those that still fit, each is drawn in proportion to exp(b n), where n counts its factors in the span of those
+    before it.
     """
     weight_key, limit_key, key = jax.random.split(key, 3)
     limit = jax.random.randint(limit_key, (), config.side // 2 + 1, config.side + 1)
@@ -266,10 +267,11 @@ def settled(
     known = jax.tree.map(lambda *x: jnp.concatenate(x), ended, known)
     rest = jnp.where(begun.taken[..., None, None], 0, jnp.repeat(games.factors, count // games.rank.shape[0], axis=0))
     common = jax.vmap(in_common)(known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin])
-    fewest = known.left == jax.ops.segment_max(known.left, known.origin, count)[known.origin]
+    of_each = known.origin[None] == np.arange(count)[:, None]
+    most_left = jnp.max(jnp.where(of_each, known.left[None], -1), axis=1)
+    fewest = known.left == most_left[known.origin]
     merit = jnp.where(fewest, likeness[known.origin] * common + jax.random.gumbel(key, common.shape), -jnp.inf)
-    first = jnp.lexsort((-merit, known.origin))
-    return known.moves[first[jnp.searchsorted(known.origin[first], np.arange(count), side="left")]]
+    return known.moves[jnp.argmax(jnp.where(of_each, merit[None], -jnp.inf), axis=1)]
 
 
 def in_common(
@@ -283,14 +285,24 @@ def in_common(
 
 
 def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[Array, "G R 3 S"]:
-    """The games with such moves instead of what was taken back, in the target's own coordinates."""
-    count, rows = games.rank.shape[0], moves.shape[1]
+    """The games with such moves instead of what was taken back, in the target's own coordinates; of terms that are now
+    there twice, over Z_2 nothing is left."""
+    count = games.rank.shape[0]
     there = jnp.isfinite(begun.score)[:, None]
     taken = jnp.any((begun.taken & there).reshape(count, -1, begun.taken.shape[1]), axis=1)
     moves = jnp.einsum("brmj,bmjs->brms", moves.astype(jnp.int32), begun.vectors.astype(jnp.int32)) % 2
     moves = jnp.where(there[..., None, None], moves, 0).astype(jnp.int8)
     rest = jnp.where(taken[..., None, None], 0, games.factors)
-    return archive.join(rest, moves.reshape(count, -1, *moves.shape[2:]))
+    every = jnp.concatenate([rest, moves.reshape(count, -1, *moves.shape[2:])], axis=1)
+    masks = as_masks(every)
+    equal = jnp.all(masks[:, :, None] == masks[:, None], axis=-1)
+    # The first of as many as are equal, if their number is odd.
+    first = jnp.argmax(equal, axis=2) == np.arange(every.shape[1])[None]
+    odd = first & (jnp.sum(equal, axis=2) % 2 == 1)
+    every = jnp.where(odd[..., None, None], every, 0)
+    used = jnp.any(every, axis=(-2, -1))
+    order = jnp.argsort(~used, axis=1, stable=True)[:, : rest.shape[1]]
+    return jnp.take_along_axis(every, order[..., None, None], axis=1)
 
 
 def lesson(begun: Begun, moves: Int[Array, "B N 3 s"], labels: int) -> tuple[Item, Bool[Array, " B"]]:

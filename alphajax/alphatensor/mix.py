@@ -53,7 +53,7 @@ class MixConfig:
     """A = B = C where the target's dimensions are equal, as in the paper.  Where moves are orbits bases are always
     such that tensors stay symmetric."""
     pool: int = 1024
-    """Best finished games remembered."""
+    """Best finished games remembered; where beams begin inside them, `inside.games` are."""
     archive_share: float = 0.0
     """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
     taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.

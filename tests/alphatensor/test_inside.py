@@ -20,7 +20,7 @@ from alphajax.alphatensor.network import NetworkConfig
 from alphajax.training import TrainingConfig
 
 GAME = TensorGame(targets=(tensors.parse("2,2,3"),), ring=Ring(2), history=0)
-CONFIG = InsideConfig(moves=5, side=4, games=8, draws=16, beginnings=2)
+CONFIG = InsideConfig(moves=5, side=4, games=8, draws=16, beginnings=2, patience=1.0)
 
 
 def agent(game=GAME, config=CONFIG, **training_):
@@ -66,21 +66,35 @@ def test_games_of_few_terms_are_chosen_more_often():
     assert set(often) <= {2, 3} and 2.0 < np.mean(often) < 2.5
 
 
+def generation():
+    """Naive games, each in an order of its own; in every other one a term is written as two."""
+    rng, naive = np.random.default_rng(0), inside.naive_game(GAME, 14)
+    factors = np.stack([np.asarray(naive.factors)[np.append(rng.permutation(12), [12, 13])] for _ in range(8)])
+    for some in factors[1::2]:
+        some[12, 1:] = some[0, 1:]
+        some[12, 0, :4] = rng.permutation([1, 0, 0, 1])
+        some[0, 0] ^= some[12, 0]
+    assert (factors.any(axis=(-2, -1)).sum(axis=1) == [12, 13] * 4).all()
+    games = jax.tree.map(lambda x: jnp.repeat(x[None], 8, axis=0), naive)
+    return games._replace(factors=jnp.asarray(factors), rank=jnp.array([12, 13] * 4))
+
+
+def begin(key, games, config=CONFIG):
+    system = agent()
+    return inside.begin({}, key, games, GAME, system.playing, system.policy, config, 32)
+
+
+def look(key, seen, there):
+    system = agent()
+    return search({}, key, seen, there, system.playing, system.policy, system.beam, lambda key: None)[0]
+
+
 @functools.cache
 def begun():
     """The games, what is begun with in them, and what a beam made of it."""
-    system = agent()
-
-    @jax.jit
-    def find(key, pool):
-        choose_key, begin_key, key = jax.random.split(key, 3)
-        games = inside.choose(choose_key, pool, GAME, CONFIG)
-        found = inside.begin({}, begin_key, games, GAME, system.playing, system.policy, CONFIG, 32)
-        there = jnp.isfinite(found.score)
-        ended, _ = search({}, key, found.seen, there, system.playing, system.policy, system.beam, lambda key: None)
-        return games, found, ended
-
-    return jax.tree.map(np.asarray, find(jax.random.key(0), system.init_memory(1).finished))
+    found = jax.jit(begin)(jax.random.key(0), generation())
+    ended = jax.jit(look)(jax.random.key(1), found.seen, jnp.isfinite(found.score))
+    return jax.tree.map(np.asarray, (generation(), found, ended))
 
 
 def test_a_beginning_in_its_coordinates_and_what_was_not_taken_back_are_the_target():
@@ -104,11 +118,31 @@ def test_beginnings_in_one_game_have_no_term_in_common():
     assert (taken.sum(axis=1) <= 1).all() and (taken.any(axis=2).sum(axis=1) == 2).any()
 
 
+def test_what_the_value_likes_is_begun_with_more_often():
+    def liked(eagerness):
+        start = jax.jit(functools.partial(begin, config=dataclasses.replace(CONFIG, eagerness=eagerness)))
+        score = np.concatenate([start(jax.random.key(i), generation()).score for i in range(5)])
+        return score[np.isfinite(score)].mean()
+
+    assert liked(20.0) > liked(0.0) + 0.05
+
+
+def test_equal_residuals_have_a_search_each():
+    _, found, ended = begun()
+    one = int(ended.origin[ended.left >= 0][0])
+    twice = jax.tree.map(lambda x: jnp.asarray(np.repeat(x[one : one + 1], 16, axis=0)), found.seen)
+    there = jnp.arange(16) < 2
+    again = jax.jit(look)(jax.random.key(2), twice, there)
+    solved = np.bincount(again.origin[again.left >= 0], minlength=16)
+    assert (solved[:2] > 0).all() and (solved <= 32).all() and not solved[2:].any()
+
+
 def test_the_most_likely_are_chosen_that_have_nothing_in_common():
     taken = jnp.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
     likely = jnp.array([1.0, 3.0, 2.0, 0.5, -jnp.inf])
     chosen, there = inside.disjoint(likely, taken, 3)
     assert chosen[:2].tolist() == [1, 3] and there.tolist() == [True, True, False]
+    assert inside.disjoint(likely, taken, 1)[0].tolist() == [1]
 
 
 def drawn(config, count=5, keys=200):
@@ -130,7 +164,7 @@ def test_what_is_taken_back_has_factors_in_common():
 
 def test_what_is_taken_back_spans_no_more_than_it_may():
     factors, taken, vectors, dims = drawn(InsideConfig(moves=6, side=3))
-    assert dims.max() == 3 and 2 < taken.sum(axis=1).mean() < 5
+    assert set(dims.max(axis=1)) == {2, 3} and 2 < taken.sum(axis=1).mean() < 5
     for some, span, lengths in zip(taken, vectors, dims, strict=True):
         # The naive terms' factors are unit vectors: their span's dimension is how many different ones there are.
         assert [len(np.unique(factors[some][:, mode], axis=0)) for mode in range(3)] == lengths.tolist()
@@ -220,6 +254,8 @@ def test_what_takes_the_place_of_what_was_taken_back():
     followed = inside.played(games, found, moves)
     for factors in followed:
         np.testing.assert_array_equal(summed(factors), GAME.padded[0])
+    shorter = games.rank - np.asarray(followed).any(axis=(-2, -1)).sum(axis=1)
+    assert ended.left.max() > 0 and shorter.max() > 0 and shorter.min() >= 0
     # Not all stay as they were.
     assert any({x.tobytes() for x in a} != {x.tobytes() for x in b} for a, b in zip(np.asarray(followed), games.factors, strict=True))
     item, known = inside.lesson(found, moves, 5)
@@ -227,6 +263,17 @@ def test_what_takes_the_place_of_what_was_taken_back():
     np.testing.assert_array_equal(np.asarray(item.value)[there], -worth[there])
     np.testing.assert_allclose(np.asarray(item.weights)[there].sum(axis=1), 1)
     np.testing.assert_array_equal(item.actions, moves[:, :5])
+
+
+def test_of_a_term_that_is_there_twice_nothing_is_left():
+    games, found, _, moves = settle(1.0)
+    twice = np.array(games.factors)
+    twice[:, 13] = twice[:, 2]
+    nothing = found._replace(score=np.full_like(found.score, -np.inf))
+    followed = inside.played(games._replace(factors=twice), nothing, moves)
+    for factors, before in zip(followed, twice, strict=True):
+        np.testing.assert_array_equal(summed(factors), summed(before))
+        assert counted(factors) == counted(before) - 2
 
 
 def test_what_has_much_in_common_is_preferred():
@@ -249,18 +296,17 @@ def test_factors_in_common():
 def test_a_run_without_games():
     system = dataclasses.replace(agent(), uniform=False)
     system = dataclasses.replace(system, training=dataclasses.replace(system.training, learn=True))
-    mesh = training.make_mesh(1)
+    mesh = training.make_mesh(2)
     state = training.init(system, jax.random.key(0), mesh)
     for _ in range(2):
         state, metrics = training.run(system, state, 1, mesh)
     assert metrics["games"][0] == 0 and metrics["play/beam_moves"][0] > 0 and state.replay.filled[0] > 0
     assert np.isfinite(metrics["learn/policy_loss"][0])
-
-
-def test_each_device_has_a_generation():
-    for devices in (1, 2):
-        pool = agent().init_memory(devices).finished
-        assert pool.items.rank.shape == (8 * devices,) and pool.filled.shape == (devices,)
+    # A generation on each device.
+    pool = state.memory.finished
+    assert pool.items.rank.shape == (16,) and pool.filled.tolist() == [8, 8]
+    for factors in np.asarray(pool.items.factors):
+        np.testing.assert_array_equal(summed(factors), GAME.padded[0])
 
 
 def test_one_network_for_all_sizes():
@@ -307,6 +353,7 @@ def test_nonsense_is_refused(config, says):
         (dict(beam=BeamConfig()), "training.games: received 0 without a beam"),
         (dict(inside=dataclasses.replace(CONFIG, moves=13)), "needs beam.moves of at least inside.moves"),
         (dict(inside=dataclasses.replace(CONFIG, beginnings=9)), "needs beam.width of at least inside.games"),
+        (dict(beam=BeamConfig(width=64, samples=1024, block=1), inside=dataclasses.replace(CONFIG, games=32)), "needs beam.samples of 32"),
         (dict(inside=dataclasses.replace(CONFIG, draws=1)), "needs inside.draws of at least inside.beginnings"),
         (dict(inside=dataclasses.replace(CONFIG, games=5, draws=9)), "that is a multiple of 32"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
