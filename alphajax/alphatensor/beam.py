@@ -264,8 +264,8 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         dims = kept.seen.dims[tried.parent]
         mutants = _mutants(mutant_key, tried, likely, dims, game, config)
         after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
-        kinds_of = apart(after[1], kept.origin[mutants.parent])
-        mutants = mutants._replace(left=after[0], hashes=kinds_of, over=after[2])
+        hashed = apart(after[1], kept.origin[mutants.parent])
+        mutants = mutants._replace(left=after[0], hashes=hashed, over=after[2])
         ended = _best(ended, ends(mutants), places)
         known = jnp.concatenate([passed.reshape(-1, 2), tried.hashes])[None]
         tried, score, kinds = jax.tree.map(
