@@ -295,6 +295,7 @@ def test_factors_in_common():
 
 def test_a_run_without_games():
     system = dataclasses.replace(agent(), uniform=False)
+    system = dataclasses.replace(system, beam=dataclasses.replace(system.beam, mutants=0))
     system = dataclasses.replace(system, training=dataclasses.replace(system.training, learn=True))
     mesh = training.make_mesh(2)
     state = training.init(system, jax.random.key(0), mesh)
