@@ -432,7 +432,8 @@ def merged(
 def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:
     """Of both together, of each beginning, the `places` games of the fewest terms, each scheme once."""
     both = jax.tree.map(lambda *x: jnp.concatenate(x), one, other)
-    scheme = apart(schemes(both.moves), both.origin)
+    # A sum does not ask for the order of what is added.
+    scheme = apart(jnp.sum(hashes(both.moves, 2), axis=1), both.origin)
     order = jnp.lexsort((*scheme.T, -both.left))
     both, ordered = jax.tree.map(lambda x: x[order], both), scheme[order]
     again = jnp.concatenate([jnp.zeros(1, bool), jnp.all(ordered[1:] == ordered[:-1], axis=-1)])
@@ -441,12 +442,6 @@ def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:
     left = foremost_of_each(jnp.where(left < 0, -jnp.inf, left), both.origin, places)
     left, place = jax.lax.top_k(jnp.where(jnp.isfinite(left), left, -1).astype(jnp.int32), one.left.shape[0])
     return Ended(both.moves[place], left, both.origin[place])
-
-
-def schemes(moves: Int[Array, "N M 3 S"]) -> Int[Array, "N 2"]:
-    """Hashes of games that are the same for all orders of their moves."""
-    # A sum does not ask for the order of what is added.
-    return jnp.sum(hashes(moves, 2), axis=1)
 
 
 def apart(hashes: Int[Array, "N 2"], origin: Int[Array, " N"]) -> Int[Array, "N 2"]:
