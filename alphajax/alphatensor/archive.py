@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from alphajax import replay
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
-from alphajax.alphatensor.beam import hashes
+from alphajax.alphatensor.distinct import hashes
 from alphajax.alphatensor.game import State, TensorGame
 from alphajax.alphatensor.moves import Move, canonical, one_term
 
