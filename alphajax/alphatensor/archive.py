@@ -17,7 +17,7 @@ from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.distinct import hashes
 from alphajax.alphatensor.game import State, TensorGame
-from alphajax.alphatensor.moves import Move, canonical, one_term
+from alphajax.alphatensor.moves import Move, canonical, live_first, one_term
 
 TEMPERATURE = 0.25
 """In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""
@@ -130,5 +130,4 @@ def completed(
 def join(prefix: Int[Array, "B R 3 S"], moves: Int[Array, "B R 3 S"]) -> Int[Array, "B R 3 S"]:
     """What was played, behind what each game began with; null moves last."""
     both = jnp.concatenate([prefix, moves], axis=1)
-    order = jnp.argsort(~jnp.any(both, axis=(-2, -1)), axis=1, stable=True)[:, : prefix.shape[1]]
-    return jnp.take_along_axis(both, order[..., None, None], axis=1)
+    return live_first(both)[:, : prefix.shape[1]]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, UInt32
 
 from alphajax.alphatensor import flip_graph
 from alphajax.alphatensor.flip_graph import Walkers
+from alphajax.alphatensor.moves import live_first
 
 
 @functools.partial(jax.jit, static_argnames=("ring", "checks", "plus_after", "margin"))
@@ -66,6 +67,4 @@ def shorten(
     new = bits[..., 0, :] if ring == "Z2" else bits[..., 0, :] - bits[..., 1, :]
     fits = jnp.abs(factors).max((1, 2, 3)) <= 1
     new = jnp.where(fits[:, None, None, None], new, factors)
-    live = jnp.any(new, (2, 3))
-    order = jnp.argsort(~live, axis=1, stable=True)
-    return jnp.take_along_axis(new, order[..., None, None], 1), live.sum(1, dtype=jnp.int32)
+    return live_first(new), jnp.sum(jnp.any(new, (2, 3)), 1, dtype=jnp.int32)

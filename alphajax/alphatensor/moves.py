@@ -230,3 +230,9 @@ def distinct(alphabet: Alphabet, dims: tuple[int, int, int]) -> int:
     base, units = alphabet.ring.base, alphabet.ring.modulus - 1 if alphabet.ring.modulus else 2
     u, v, w = (base**d - 1 for d in dims)
     return (u // units) * (v // units) * w
+
+
+def live_first(factors: Int[Array, "*B R 3 S"]) -> Int[Array, "*B R 3 S"]:
+    """The moves, null ones last."""
+    order = jnp.argsort(~jnp.any(factors, axis=(-2, -1)), axis=-1, stable=True)
+    return jnp.take_along_axis(factors, order[..., None, None], axis=-3)
