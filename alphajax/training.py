@@ -240,9 +240,19 @@ def init(system: System, key: jax.Array, mesh: Mesh | None = None) -> RunState:
     """
     mesh = mesh or make_mesh()
     check_devices(system.training, mesh.size)
+    return _creating(system, mesh)(key)
+
+
+@functools.lru_cache(maxsize=16)
+def _creating(system: System, mesh: Mesh) -> Callable[[jax.Array], RunState]:
     create = functools.partial(_create, system, devices=mesh.size)
-    where = shardings(system, jax.eval_shape(create, key), mesh)
-    return jax.jit(create, out_shardings=where)(key)
+    return jax.jit(create, out_shardings=_where(system, mesh))
+
+
+@functools.lru_cache(maxsize=16)
+def _where(system: System, mesh: Mesh) -> RunState:
+    shapes = jax.eval_shape(lambda key: _create(system, key, mesh.size), jax.random.key(0))
+    return shardings(system, shapes, mesh)
 
 
 def run(
@@ -267,8 +277,7 @@ def _compiled(system: System, iterations: int, mesh: Mesh) -> Callable[[RunState
         chunk, mesh=mesh, in_specs=(specs,), out_specs=(specs, P()), check_vma=False
     )
     # Stated, because XLA calls an array of size zero replicated: the next call would compile again.
-    shapes = jax.eval_shape(lambda k: _create(system, k, mesh.size), jax.random.key(0))
-    where = shardings(system, shapes, mesh)
+    where = _where(system, mesh)
     return jax.jit(
         sharded,
         donate_argnums=0,
