@@ -27,6 +27,7 @@ SMALL = [
     "search.simulations=8",
     "search.candidates=8",
     "network.width=16",
+    "network.blocks=1",
     "network.test_widths=[8,8]",
 ]
 
@@ -37,6 +38,7 @@ def environment(cache: Path) -> dict:
         "XDG_CACHE_HOME": str(cache),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "PYTHONPATH": str(ROOT),
     }
 

@@ -18,7 +18,7 @@ from alphajax.alphatensor import presets, scheme_files, schemes
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphatensor.py"
 LENGTH = ["--iterations", "6", "--save-seconds", "0", "--stop-at", "0", "--devices", "2"]
-SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.policy_width=16", "beam.width=32", "beam.samples=1024", "beam.moves=8"]
+SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.blocks=1", "network.policy_width=16", "beam.width=32", "beam.samples=1024", "beam.moves=8"]
 
 
 def environment(cache: Path) -> dict:
@@ -27,6 +27,7 @@ def environment(cache: Path) -> dict:
         "XDG_CACHE_HOME": str(cache),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "PYTHONPATH": str(ROOT),
     }
 
