@@ -110,9 +110,10 @@ def test_what_is_stored_counts_beside_what_is_reached(sort2):
 def test_emphasis_changes_what_is_paid_on_the_way_and_not_at_the_end():
     task = tasks.sort(2)
     game = AssemblyGame(task=task, rewards=Rewards(emphasis=0.5))
+    begin, step = jax.jit(game.init), jax.jit(game.step)
     paid, weights = [], set()
     for seed in range(8):
-        state = game.init(jax.random.key(seed))
+        state = begin(jax.random.key(seed))
         weights.add(tuple(state.weights.tolist()))
         np.testing.assert_array_equal(game.observe(state).weights, state.weights)
         start = game.potential(state)
@@ -122,7 +123,7 @@ def test_emphasis_changes_what_is_paid_on_the_way_and_not_at_the_end():
         assert float(start) == pytest.approx(float(expected), rel=1e-5)
         total = 0.0
         for instruction in SORT2:
-            state, reward = game.step(state, jnp.int16(game.number(*instruction)))
+            state, reward = step(state, jnp.int16(game.number(*instruction)))
             total += float(reward)
         assert bool(state.right) and float(game.potential(state)) == 1.0
         paid.append(total - (1 - float(start)))

@@ -1,6 +1,7 @@
 """The network: what it sees, what it may propose, and what its losses are."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -43,18 +44,25 @@ def _played():
     return jax.tree.map(lambda *x: jnp.stack(x), *seen)
 
 
+@functools.cache
+def initial(config):
+    """The parameters that a network begins with, compiled whole."""
+    return jax.jit(NetworkPolicy(game=GAME, config=config).init)(jax.random.key(1))
+
+
 @pytest.mark.parametrize("config", [SMALL, DENSE], ids=["transformer", "dense"])
 def test_a_policy_scores_legal_moves_alone(config, played):
     policy = NetworkPolicy(game=GAME, config=config)
-    params = policy.init(jax.random.key(1))
-    actions, log_weights, value = policy.propose(params, jax.random.key(2), played, 40)
+    params = initial(config)
+    propose = jax.jit(policy.propose, static_argnums=3)
+    actions, log_weights, value = propose(params, jax.random.key(2), played, 40)
     assert actions.shape == log_weights.shape == (4, 40) and value.shape == (4,)
     for legal, chosen, weights in zip(played.legal, actions, log_weights, strict=True):
         there = np.asarray(weights) > LOWEST
         assert sorted(np.asarray(chosen)[there]) == np.flatnonzero(legal).tolist()
         assert np.exp(np.asarray(weights)[there]).sum() == pytest.approx(1, rel=1e-5)
         assert (np.diff(np.asarray(weights)) <= 0).all()
-    log_probs, (correctness, latency) = policy.evaluate(params, played, actions)
+    log_probs, (correctness, latency) = jax.jit(policy.evaluate)(params, played, actions)
     there = np.asarray(log_weights) > LOWEST
     np.testing.assert_allclose(
         np.asarray(log_probs)[there], np.asarray(log_weights)[there], atol=1e-5
@@ -65,10 +73,10 @@ def test_a_policy_scores_legal_moves_alone(config, played):
 
 def test_the_root_samples_without_replacement(played):
     policy = NetworkPolicy(game=GAME, config=DENSE)
-    params = policy.init(jax.random.key(1))
+    params, propose = initial(DENSE), jax.jit(policy.propose_root, static_argnums=3)
     most = set()
     for seed in range(8):
-        actions, weights, _ = policy.propose_root(params, jax.random.key(seed), played, 2)
+        actions, weights, _ = propose(params, jax.random.key(seed), played, 2)
         for legal, row, there in zip(played.legal, actions, weights > LOWEST, strict=True):
             chosen = np.asarray(row)[there]
             assert len(set(chosen.tolist())) == len(chosen) == min(2, legal.sum())
@@ -130,8 +138,8 @@ def batch(played, **changes):
 def test_losses_at_the_start_are_entropies(played):
     """Both values' heads begin flat, the policy alike over what is legal."""
     policy = NetworkPolicy(game=GAME, config=DENSE)
-    params = jax.tree.map(jnp.zeros_like, policy.init(jax.random.key(1)))
-    loss, metrics = policy.loss(params, batch(played))
+    params = jax.tree.map(jnp.zeros_like, initial(DENSE))
+    loss, metrics = jax.jit(policy.loss)(params, batch(played))
     counts = np.asarray(played.legal).sum(1)
     assert float(metrics["policy_loss"]) == pytest.approx(np.log(counts).mean(), rel=1e-5)
     assert float(metrics["value_loss"]) == pytest.approx(2 * np.log(5), rel=1e-5)
@@ -139,31 +147,28 @@ def test_losses_at_the_start_are_entropies(played):
 
 
 def test_moves_that_were_not_candidates_feel_no_gradient(played):
-    policy = NetworkPolicy(game=GAME, config=DENSE)
-    params = policy.init(jax.random.key(1))
+    policy, params = NetworkPolicy(game=GAME, config=DENSE), initial(DENSE)
     seen = np.flatnonzero(np.asarray(played.legal[3]))
     few = jnp.zeros_like(played.legal).at[:, seen[:2]].set(True) & played.legal[3][None]
     weights = jnp.zeros(few.shape).at[:, seen[0]].set(1.0)
     one = batch(played, candidates=few, weights=weights)
-    grads = jax.grad(lambda p: policy.loss(p, one)[0])(params)
+    grads = jax.jit(jax.grad(lambda p: policy.loss(p, one)[0]))(params)
     bias = np.asarray(grads["online"]["params"]["policy"]["bias"])
     assert bias[seen[0]] < 0 < bias[seen[1]]
     assert not np.delete(bias, seen[:2]).any()
 
 
 def test_correctness_learns_from_what_the_target_network_says_later(played):
-    policy = NetworkPolicy(game=GAME, config=SMALL)
-    params = policy.init(jax.random.key(1))
+    policy, params = NetworkPolicy(game=GAME, config=SMALL), initial(SMALL)
     assert set(params) == {"online", "target"}
     later = jax.tree.map(lambda x: x[::-1], played)
     ahead = batch(played, later=later, bootstrap=jnp.ones(4), correctness=jnp.full(4, 0.5))
-    found = policy.network.apply(params["target"], later).correctness
+    found = jax.jit(policy.network.apply)(params["target"], later).correctness
     plain = NetworkPolicy(game=GAME, config=dataclasses.replace(SMALL, td_steps=0))
     known = batch(played, correctness=0.5 + mean_value(found, SMALL))
-    np.testing.assert_allclose(
-        policy.loss(params, ahead)[0], plain.loss(params, known)[0], rtol=1e-5
-    )
-    grads = jax.grad(lambda p: policy.loss(p, ahead)[0])(params)
+    learn = jax.jit(jax.value_and_grad(policy.loss, has_aux=True))
+    (loss, _), grads = learn(params, ahead)
+    np.testing.assert_allclose(loss, jax.jit(plain.loss)(params, known)[0], rtol=1e-5)
     assert not any(np.asarray(x).any() for x in jax.tree.leaves(grads["target"]))
     assert any(np.asarray(x).any() for x in jax.tree.leaves(grads["online"]))
 
@@ -181,8 +186,9 @@ def test_the_target_network_is_copied_now_and_then():
 def test_tests_are_encoded_alike_and_pooled(played):
     """The encoder of one test is the encoder of all: their order does not matter."""
     encoder = StateEncoder(tuple(range(GAME.task.tests)), (8,), jnp.dtype("float32"))
-    params = encoder.init(jax.random.key(0), played, None)
-    found = encoder.apply(params, played, None)
+    params = jax.jit(encoder.init)(jax.random.key(0), played, None)
+    encode = jax.jit(encoder.apply)
+    found = encode(params, played, None)
     assert found.shape == (4, GAME.task.tests, 8)
 
     def swapped(words):  # tests 0 and 2
@@ -192,7 +198,7 @@ def test_tests_are_encoded_alike_and_pooled(played):
     other = played._replace(
         held=swapped(played.held), flag=swapped(played.flag), skip=swapped(played.skip)
     )
-    np.testing.assert_allclose(encoder.apply(params, other, None), found[:, [2, 1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(encode(params, other, None), found[:, [2, 1, 0]], rtol=1e-6)
 
 
 def test_shown_tests_are_the_most_different_ones():
@@ -206,18 +212,19 @@ def test_shown_tests_are_the_most_different_ones():
 def test_the_program_encoder_reads_up_to_the_end(played):
     table = tuple(tuple(row) for row in GAME.actions.tolist())
     encoder = ProgramEncoder(table, 8, 1, 2, 4, 1, jnp.dtype("float32"))
-    params = encoder.init(jax.random.key(0), played.program, played.length)
-    found = encoder.apply(params, played.program, played.length)
+    params = jax.jit(encoder.init)(jax.random.key(0), played.program, played.length)
+    encode = jax.jit(encoder.apply)
+    found = encode(params, played.program, played.length)
     assert len(np.unique(np.round(np.asarray(found), 5), axis=0)) == 4
     behind = jnp.where(played.program < 0, 3, played.program)
-    assert jnp.allclose(encoder.apply(params, behind.astype(jnp.int16), played.length), found)
+    assert jnp.allclose(encode(params, behind.astype(jnp.int16), played.length), found)
 
 
 def test_attention_is_causal_and_shares_keys():
     layer = MultiQueryAttention(heads=2, head_width=4, widening=1, dtype=jnp.dtype("float32"))
     x = jax.random.normal(jax.random.key(0), (1, 5, 8))
-    params = layer.init(jax.random.key(1), x)
-    slope = jax.jacobian(lambda x: layer.apply(params, x)[0].sum(-1))(x)[:, 0]  # [5, 5, 8]
+    params = jax.jit(layer.init)(jax.random.key(1), x)
+    slope = jax.jit(jax.jacobian(lambda x: layer.apply(params, x)[0].sum(-1)))(x)[:, 0]  # [5, 5, 8]
     strength = np.abs(np.asarray(slope)).sum(-1)
     assert (strength[np.triu_indices(5, 1)] == 0).all()
     assert (strength[np.tril_indices(5)] > 0).all()

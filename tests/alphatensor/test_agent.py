@@ -259,7 +259,8 @@ def test_played_candidates_are_drawn_by_their_weights():
         weights=jnp.broadcast_to(weights, buffer.items.weights.shape),
         actions=jnp.broadcast_to(spots, buffer.items.actions.shape),
     )
-    batch = agent.make_batch(jax.random.key(0), memory, buffer._replace(items=items), jnp.int32(0), 1024)
+    make_batch = jax.jit(agent.make_batch, static_argnums=4)
+    batch = make_batch(jax.random.key(0), memory, buffer._replace(items=items), jnp.int32(0), 1024)
     actions, given = batch.actions[-768:, :, 0, 0], batch.weights[-768:]
     assert actions.shape == given.shape == (768, 2)
     np.testing.assert_allclose(given, 0.5)
@@ -345,7 +346,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     state, start_ = jax.tree.map(lambda x: x[b : b + 1], (states, begun))
     state = state._replace(residual=state.residual * 0, moves=state.moves * 0 + 7, limit=state.limit)
     rewards = -mask.astype(np.float32)
-    memory, *_, sums = agent.finish(memory, state, start_, trajectories(moves, rewards, mask))
+    memory, *_, sums = jax.jit(agent.finish)(memory, state, start_, trajectories(moves, rewards, mask))
     assert sums["return"] == -int(begun.moves[b]) - len(left)
     assert not memory.tally.any()  # it only repeated what kept the limit
     found = np.asarray(memory.factors[0])

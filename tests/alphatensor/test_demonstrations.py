@@ -22,6 +22,10 @@ def plain_tensor(factors, ring):
     return ring.reduce(np.einsum("ri,rj,rk->ijk", u, v, w))
 
 
+random_factors = jax.jit(demos.random_factors, static_argnums=(1, 2, 4, 5))
+position = jax.jit(demos.position, static_argnames=("game", "labels"))
+
+
 def make(ring, history=2):
     return TensorGame(targets=(matmul(1, 2, 2), matmul(2, 1, 2)), ring=ring, history=history)
 
@@ -32,7 +36,8 @@ def batch(ring, order_free):
     game = make(ring)
     limits = jnp.array([4, 3] * 8)
     dims = jnp.asarray(np.array([t.shape for t in game.targets] * 8, np.int8))
-    return game, limits, dims, demos.synthetic(
+    synthetic = jax.jit(demos.synthetic, static_argnums=(3, 4, 5, 6))
+    return game, limits, dims, synthetic(
         jax.random.key(0), limits, dims, game, demos.Distribution(), LABELS, order_free
     )
 
@@ -93,11 +98,11 @@ def test_a_position_says_how_it_ends(ring, order_free):
 @pytest.mark.parametrize("remaining, played", [(3, 1), (1, 0), (2, 3), (4, 2)])
 def test_replaying_a_demonstration_ends_at_zero(ring, remaining, played):
     game, dims = make(ring), jnp.array([2, 4, 2], jnp.int8)
-    draw = demos.random_factors(
+    draw = random_factors(
         jax.random.key(3), (1, 6), game.side, dims[None], ring, demos.Distribution()
     )
     factors, limit = draw[0], remaining + played + 1
-    found = demos.position(
+    found = position(
         jnp.linspace(0, 0.9, 6), factors, jnp.int32(remaining), jnp.int32(played),
         jnp.int32(limit), dims, game=game, labels=LABELS,
     )

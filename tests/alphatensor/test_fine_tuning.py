@@ -47,7 +47,9 @@ def test_the_agent_plays_what_is_measured():
     with pytest.raises(ValueError, match=r"beam\.width: received 64"):
         replace(tuned, beam=BeamConfig(width=64))
     matrices = played_basis(TUNED).matrices
-    states, begun = TUNED.start(jax.random.key(7), TUNED.init_memory(1), 3)
+    states, begun = jax.jit(TUNED.start, static_argnums=2)(
+        jax.random.key(7), TUNED.init_memory(1), 3
+    )
     for b in range(3):  # the same for all, whatever the key
         np.testing.assert_array_equal(begun.basis.matrices[b], matrices)
         np.testing.assert_array_equal(states.residual[b], states.residual[0])

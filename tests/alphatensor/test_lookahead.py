@@ -35,7 +35,8 @@ def test_the_best_by_a_perfect_value_are_kept():
         return -jnp.sum(seen.residual, axis=(1, 2, 3)).astype(jnp.float32)
 
     k = 4
-    kept = np.asarray(lookahead.best_by_value(jnp.asarray(factors), seen, k, GAME, value))
+    keep = jax.jit(lambda factors, seen: lookahead.best_by_value(factors, seen, k, GAME, value))
+    kept = np.asarray(keep(jnp.asarray(factors), seen))
 
     def left(move):
         u, v, w = move.astype(int)
@@ -55,7 +56,7 @@ def test_a_policy_looks_ahead_at_the_root_only_if_asked(root_samples):
         token_entries=2, value_width=8, value_layers=1, root_samples=root_samples,
     )  # fmt: skip
     policy = NetworkPolicy(game=GAME, config=config)
-    params = policy.init(jax.random.key(0))
+    params = jax.jit(policy.init)(jax.random.key(0))
     seen = jax.tree.map(lambda x: x[None], GAME.observe(GAME.init(jax.random.key(0))))
     propose = jax.jit(policy.propose_root, static_argnums=3)
     moves, log_weights, value = propose(params, jax.random.key(1), seen, 4)

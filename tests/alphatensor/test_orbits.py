@@ -191,7 +191,7 @@ def test_a_finished_game_counts_terms_not_moves():
             key, factors, jnp.int32(7), jnp.int32(8), dims, game=game, labels=3
         )
 
-    found = jax.vmap(one)(jax.random.split(jax.random.key(0), 32))
+    found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 32))
     assert set(np.asarray(found.value)) == {-7.0, -6.0, -4.0, -3.0, -1.0}
     for b in range(32):
         assert found.observation.remaining[b] == 1 - found.value[b]  # one term is to spare

@@ -154,7 +154,7 @@ def test_rank_profiles_are_ranks_of_contractions(exact_rank, prime):
 def test_a_dense_torso_sees_nothing_beyond_the_modes_lengths():
     torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (2, 3, S))
     obs = observation(jnp.int8)
-    params = torso.init(jax.random.key(0), obs)
+    params = jax.eval_shape(torso.init, jax.random.key(0), obs)
     inputs, steps = 2 * 3 * S, 3 * 3 + 7 * 2 + 7 * 2  # vectors times ranks, which the shorter side bounds
     assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + steps + 7
 
