@@ -15,7 +15,9 @@ three factors.  One orbit has several spellings, of which `Symmetry.first` is on
 """
 
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -103,8 +105,11 @@ class Symmetry:
     def expand(self, factors: np.ndarray, ring: Ring) -> np.ndarray:
         """All terms of canonical moves `[M, 3, S]` (NumPy), as `[R, 3, S]`; null moves are left out."""
         played = factors[np.asarray(factors).any(axis=-1).all(axis=-1)]
-        images, new = self.orbit(jnp.asarray(played), ring)
-        return np.asarray(images)[np.asarray(new)].astype(factors.dtype)
+        count = len(played)
+        # Null moves fill up to a power of two, so that few shapes are compiled.
+        padded = np.pad(played, [(0, (1 << count.bit_length()) - count), (0, 0), (0, 0)])
+        images, new = (np.asarray(x)[:count] for x in _orbit(self, padded, ring))
+        return images[new].astype(factors.dtype)
 
     def keeps(self, tensor: np.ndarray) -> bool:
         """Whether a tensor (NumPy) has this symmetry."""
@@ -117,6 +122,11 @@ class Symmetry:
             mirrored = tensor[np.ix_(third, second, first)].transpose(2, 1, 0)
             return mirrored.shape == tensor.shape and bool((mirrored == tensor).all())
         return True
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _orbit(symmetry: Symmetry, factors: Int[Array, "M 3 S"], ring: Ring):
+    return symmetry.orbit(factors, ring)
 
 
 def transposes(n: int, m: int, side: int) -> tuple[tuple[int, ...], ...]:
