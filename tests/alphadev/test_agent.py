@@ -39,12 +39,15 @@ def numbers(triples, size=11):
     return jnp.array(actions + [-1] * (size - len(actions)), jnp.int16)
 
 
+remember = jax.jit(SYSTEM._remember)
+
+
 def remembered(*programs):
     """A memory of one device with these programs in it."""
     memory = SYSTEM.init_memory(1)
     actions = jnp.stack([numbers(program) for program in programs])
     length = jnp.array([len(program) for program in programs], jnp.int32)
-    return jax.jit(SYSTEM._remember)(memory, actions, length)
+    return remember(memory, actions, length)
 
 
 def test_games_start_empty_or_with_random_legal_moves():
@@ -148,8 +151,8 @@ def test_what_was_played_follows_what_it_started_with():
 
 
 def test_positions_of_the_best_programs_teach_their_next_instruction():
-    memory = remembered(SORT2)
-    found = jax.jit(lambda key: SYSTEM._from_best(key, memory, 32))(jax.random.key(0))
+    learn = jax.jit(SYSTEM._from_best, static_argnums=2)
+    found = learn(jax.random.key(0), remembered(SORT2), 32)
     assert found.policy_weight.all()
     place = np.asarray(found.observation.length)
     assert set(place) == set(range(8))
@@ -157,9 +160,9 @@ def test_positions_of_the_best_programs_teach_their_next_instruction():
     assert (np.asarray(found.weights.sum(1)) == 1).all()
     np.testing.assert_allclose(found.latency, 0.1 * 3, rtol=1e-6)
     first = np.asarray(found.correctness)[place == 0]
-    start = GAME.init(jax.random.key(0))
+    start = jax.jit(GAME.init)(jax.random.key(0))
     np.testing.assert_allclose(first, 2 - float(GAME.potential(start)), rtol=1e-6)
-    nothing = SYSTEM._from_best(jax.random.key(0), SYSTEM.init_memory(1), 4)
+    nothing = learn(jax.random.key(0), SYSTEM.init_memory(1), 32)
     assert not nothing.policy_weight.any() and not nothing.value_weight.any()
 
 
@@ -234,7 +237,8 @@ def test_the_target_network_lags():
 
 def test_an_empty_replay_teaches_nothing():
     buffer = replay.empty(SYSTEM.item(), 16)
-    batch = SYSTEM.make_batch(jax.random.key(0), SYSTEM.init_memory(1), buffer, jnp.int32(0), 8)
+    make_batch = jax.jit(SYSTEM.make_batch, static_argnums=4)
+    batch = make_batch(jax.random.key(0), SYSTEM.init_memory(1), buffer, jnp.int32(0), 8)
     assert not batch.policy_weight.any()
 
 
@@ -295,12 +299,12 @@ def test_measured_speeds_are_kept_and_learned(monkeypatch):
     state = between(state, runs.Progress())
     assert state.memory.pool.speed.tolist() == [0.25, *[0.0] * 7]
     actions, length = numbers(SORT2)[None], jnp.array([8], jnp.int32)
-    memory = system._remember(state.memory, jnp.tile(actions, (2, 1)), jnp.tile(length, 2))
+    memory = jax.jit(system._remember)(state.memory, jnp.tile(actions, (2, 1)), jnp.tile(length, 2))
     assert memory.pool.length.tolist()[:3] == [8, 9, 12]
     assert memory.pool.speed.tolist()[:3] == [0.0, 0.25, 0.0]
     only = memory._replace(pool=jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), memory.pool))
     only = only._replace(pool=only.pool._replace(length=only.pool.length.at[1:].set(12)))
-    found = system._from_best(jax.random.key(0), only, 4)
+    found = jax.jit(system._from_best, static_argnums=2)(jax.random.key(0), only, 4)
     np.testing.assert_allclose(found.latency, 0.1 * 2 + 2.0 * 0.25, rtol=1e-6)
 
 
@@ -351,8 +355,8 @@ def test_a_run_begins_anew_when_it_is_due():
 def test_some_games_start_inside_the_best_programs():
     mix = dataclasses.replace(SYSTEM.mix, archive_share=0.5, random_share=0.25)
     system = dataclasses.replace(SYSTEM, mix=dataclasses.replace(mix, tighten=False))
-    memory = remembered(SORT2)
-    states, prefix = jax.jit(lambda key: system.start(key, memory, 128))(jax.random.key(0))
+    start = jax.jit(system.start, static_argnums=2)
+    states, prefix = start(jax.random.key(0), remembered(SORT2), 128)
     prefix, whole = np.asarray(prefix), np.asarray(numbers(SORT2))
     lengths = (prefix >= 0).sum(1)
     np.testing.assert_array_equal(lengths, states.length)
@@ -367,8 +371,7 @@ def test_some_games_start_inside_the_best_programs():
     np.testing.assert_array_equal(again.machine.held, states.machine.held)
     np.testing.assert_array_equal(again.legal, states.legal)
     # Without a program there is nothing to start inside of.
-    none = SYSTEM.init_memory(1)
-    _, prefix = jax.jit(lambda key: system.start(key, none, 128))(jax.random.key(0))
+    _, prefix = start(jax.random.key(0), SYSTEM.init_memory(1), 128)
     assert (np.asarray(prefix) >= 0).sum(1).max() <= 3
 
 

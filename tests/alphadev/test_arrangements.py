@@ -19,7 +19,7 @@ MOV, CMP, L, G = Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVG
 def left(game, triples):
     """How many arrangements the empty program leaves, and each instruction."""
     step = jax.jit(lambda state, action: game.surveyed(game.advance(state, action)))
-    states = [game.start(jnp.int16(game.max_moves))]
+    states = [jax.jit(game.start)(jnp.int16(game.max_moves))]
     for triple in triples:
         states.append(step(states[-1], jnp.int16(game.number(*triple))))
     return [int(np.prod(state.arrangements)) for state in states]
@@ -91,7 +91,7 @@ def test_lengths_of_a_variable_sort_are_counted_apart():
 def test_the_potential_runs_from_0_to_1_and_is_paid():
     game = AssemblyGame(task=tasks.sort(2), rewards=Rewards(potential="arrangements", length=0.0))
     program = references.sorting_network(2).instructions
-    state, paid, step = game.start(jnp.int16(game.max_moves)), [], jax.jit(game.step)
+    state, paid, step = jax.jit(game.start)(jnp.int16(game.max_moves)), [], jax.jit(game.step)
     assert float(game.potential(state)) == 0
     for triple in program:
         state, reward = step(state, jnp.int16(game.number(*triple)))

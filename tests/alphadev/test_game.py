@@ -21,7 +21,7 @@ SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1
 
 def play(game, triples):
     """The state after a program, its rewards, and whether each instruction was legal."""
-    step, state = jax.jit(game.step), game.init(jax.random.key(0))
+    step, state = jax.jit(game.step), jax.jit(game.init)(jax.random.key(0))
     rewards, legal = [], []
     for triple in triples:
         action = game.number(*triple)
@@ -53,7 +53,7 @@ def test_a_right_program_ends_the_game(sort2):
 
 def test_nothing_happens_after_the_end(sort2):
     game, state, *_ = sort2
-    after, reward = game.step(state, jnp.int16(0))
+    after, reward = jax.jit(game.step)(state, jnp.int16(0))
     assert float(reward) == 0
     for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         np.testing.assert_array_equal(old, new)

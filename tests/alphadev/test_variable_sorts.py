@@ -39,7 +39,7 @@ def test_a_short_program_is_played_move_by_move():
     program = Program(SHORT, R, 4)
     assert len(program) == 21 and prove(program, TASK)
     game = AssemblyGame(task=TASK, length_limit=30)
-    step, state = jax.jit(game.step), game.start(jnp.int16(30))
+    step, state = jax.jit(game.step), jax.jit(game.start)(jnp.int16(30))
     for triple in SHORT:
         number = game.number(*triple)
         assert state.legal[number] and not state.right, triple
@@ -60,7 +60,7 @@ def test_an_item_is_not_taken_for_a_length():
 def test_a_jump_that_none_takes_needs_its_label():
     game = AssemblyGame(task=TASK, restrictions=Restrictions.none(), length_limit=30)
     never = [(Op.CMP_CONSTANT, R, 1), (Op.JL, 2, 0)]
-    step, state = jax.jit(game.step), game.start(jnp.int16(30))
+    step, state = jax.jit(game.step), jax.jit(game.start)(jnp.int16(30))
     for triple in [*never, *SHORT]:
         state, _ = step(state, jnp.int16(game.number(*triple)))
     assert game.rules.is_right(state.machine) and not state.right

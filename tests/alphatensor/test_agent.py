@@ -142,14 +142,9 @@ def test_finished_games_are_brought_back_and_remembered(ring):
     for index, one in enumerate(TARGETS):
         for r, place in enumerate(np.argwhere(one.array)):
             known[index, r, np.arange(3), place] = 1
-    played = bases.change_factors(
-        jnp.asarray(known)[target].reshape(count, 2, 3, side).swapaxes(0, 1),
-        basis.matrices[0], ring,
+    played = jax.vmap(bases.change_factors, (0, 0, None))(
+        jnp.asarray(known)[target], basis.matrices, ring
     )
-    played = jnp.stack([
-        bases.change_factors(jnp.asarray(known[i]), m, ring)
-        for i, m in zip(np.asarray(target), basis.matrices, strict=True)
-    ])
     # Games took one another's places: what counts is the basis that each began with.
     origin = np.roll(np.arange(count), 7)
     played = played[origin]

@@ -30,11 +30,11 @@ def make(ring, targets=TWO_SIZES, entries=2, **config):
 
 def observations(game, count=4):
     """Games of every size, one random move in."""
-    states = jax.vmap(game.init)(jax.random.split(jax.random.key(3), count))
+    states = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(3), count))
     inside = np.arange(game.side) < np.asarray(states.dims)[..., None]
     factors = np.random.default_rng(0).integers(0, 2, inside.shape) * inside
-    states, _ = jax.vmap(game.step)(states, Move(jnp.asarray(factors, jnp.int8)))
-    return jax.vmap(game.observe)(states)
+    states, _ = jax.jit(jax.vmap(game.step))(states, Move(jnp.asarray(factors, jnp.int8)))
+    return jax.jit(jax.vmap(game.observe))(states)
 
 
 POLICIES = {
@@ -97,11 +97,15 @@ SMALL = (from_array(np.eye(2, dtype=int)[:, None] + np.ones((2, 1, 2), int)),)
 def test_evaluate_gives_the_probabilities_that_propose_draws_by(policy):
     every = every_move(policy.alphabet, (2, 1, 2))
     obs = observations(policy.game, 1)
-    params = jax.jit(policy.init)(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))  # far from uniform
-    leaves = [x + 0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    params = jax.tree.unflatten(tree, leaves)
+
+    @jax.jit
+    def far_from_uniform(key):
+        leaves, tree = jax.tree.flatten(policy.init(key))
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        noise = [0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(tree, [x + y for x, y in zip(leaves, noise, strict=True)])
+
+    params = far_from_uniform(jax.random.key(0))
     log_probs, _ = jax.jit(policy.evaluate)(params, obs, Move(jnp.asarray(every)[None]))
     probabilities = np.exp(np.asarray(log_probs[0], np.float64))
     np.testing.assert_allclose(probabilities.sum(), 1, rtol=1e-4)
@@ -157,7 +161,7 @@ def test_what_is_proposed_for_a_turned_tensor_is_turned_back():
 def demonstration_batch(policy, count=16):
     game = policy.game
     dims = jnp.asarray(np.array([game.targets[-1].shape] * count, np.int8))
-    found = demonstrations.synthetic(
+    found = jax.jit(demonstrations.synthetic, static_argnums=(3, 4, 5, 6))(
         jax.random.key(5), jnp.full(count, game.max_moves), dims, game,
         demonstrations.Distribution(), 2, True,
     )

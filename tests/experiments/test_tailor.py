@@ -67,7 +67,7 @@ def test_rewards_begin_after_the_first_iterations(script, ratios, tmp_path):
 
 def test_a_run_leaves_a_histogram_and_the_fastest_scheme(script, ratios, tmp_path):
     system = tailored(SYSTEM, 2)
-    params = system.policy.init(jax.random.key(3))
+    params = jax.jit(system.policy.init)(jax.random.key(3))
 
     def run(iterations, resume):
         args = script.Args(
