@@ -64,6 +64,8 @@ class Symmetry:
 
     def terms(self, factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B"]:
         """How many terms canonical moves play."""
+        if self.order == 1:
+            return jnp.ones(factors.shape[:-2], jnp.int32)
         return jnp.sum(self.orbit(factors, ring)[1], axis=-1, dtype=jnp.int32)
 
     def first(self, factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B 3 S"]:
@@ -72,6 +74,8 @@ class Symmetry:
 
         Where it is taught, a network need not spread its policy over all of them.
         """
+        if self.order == 1:
+            return canonical(factors, ring)
         images = canonical(self.images(factors), ring)
         # Beyond 31 bits this wraps, which orders factors no less well.
         weights = (np.cumprod(np.full(factors.shape[-1], ring.base, np.uint64)) % 2**31).astype(np.int32)
