@@ -125,7 +125,7 @@ class AlphaTensor:
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
             ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
             ("inside.games * inside.draws that is a multiple of 32", inside.games * inside.draws % 32 == 0),
-            ("one target, over Z2, and moves that are not transposed", len(game.targets) == 1 and game.ring.modulus == 2 and not game.transposed),
+            ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
             ("modes of at most 31, as vectors are bit masks", game.side <= 31),
             ("training.games=0 and mix.best_share=0.0", not self.training.games and not self.mix.best_share),
         ):  # fmt: skip
@@ -296,10 +296,7 @@ class AlphaTensor:
 
     def _explore_inside(self, params, key: jax.Array, memory: Memory):
         choose_key, begin_key, settle_key, key = jax.random.split(key, 4)
-        kept, flips = inside.choose(choose_key, memory.finished, self.game, self.inside), {}
-        if self.inside.flip_checks:
-            walk_key, key = jax.random.split(key)
-            kept, flips["flips"] = inside.walked(walk_key, kept, self.game.symmetry, self.inside)
+        kept = inside.choose(choose_key, memory.finished, self.game, self.inside)
         begun = inside.begin(
             params, begin_key, kept, self.game, self.playing, self.policy, self.inside,
             math.gcd(self.inside.games * self.inside.draws, self.beam.block_size()),
@@ -308,14 +305,14 @@ class AlphaTensor:
             params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam,
             lambda _: bases.identity(self.playing.side),
         )  # fmt: skip
-        moves = inside.settled(settle_key, kept, begun, ended, self.game.symmetry, self.inside)
-        factors = inside.played(kept, begun, moves, self.game.symmetry)
-        rank = inside.counted(factors, self.game.symmetry)
+        moves = inside.settled(settle_key, kept, begun, ended, self.inside)
+        factors = inside.played(kept, begun, moves)
+        rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
         there = jnp.ones(rank.shape, bool)
         # Also games that stayed as they were: the new generation takes all places of the old one.
         memory, found = self._remember(memory, factors, rank, there, bases.identity(self.game.side), again=True)
         item = inside.lesson(begun, moves, self.search.candidates)
-        return memory, item, {"beam_solved": found, "beam_moves": sampled} | flips
+        return memory, item, {"beam_solved": found, "beam_moves": sampled}
 
     def _remember(self, memory: Memory, factors, rank, there, basis: Basis, again: bool = False):
         """The memory with a beam's games that are there and new, or also those that it has; and how many it had not

@@ -164,8 +164,6 @@ class Findings:
             helps.append(f"moves that are {kinds} orbits")
         if self.system.inside.moves:
             helps.append("begins with the naive algorithm")
-        if self.system.inside.moves and self.system.inside.flip_checks:
-            helps.append("walks in the flip graph between beams")
         if self.system.given.any():
             helps.append("cubes of the diagonal that are given")
         return "; ".join(helps) or None

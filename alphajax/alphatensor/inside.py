@@ -20,10 +20,6 @@ knows tensors of a few terms and sides of at most six plays for every target, ho
 * Each game is followed by one that is no longer, and longer ones give way, slowly (`choose`).
 * What the beam began with is learned from, as what it was worth to it (`lesson`).
 
-Where a move is played together with what it is cycled to (`orbits.py`), games are as many times shorter, and nothing
-else changes: whatever is the same sum as some moves, each in any of its three spellings, is so together with all that
-it is cycled to, as this is linear.  A cube, which is cycled to itself, counts three times, and over Z_2 that is once.
-
 Everything begins with the naive decomposition, one term for each entry of the target: a help, which a result states.
 Shaw, *Using constraint programming and local search methods to solve vehicle routing problems* (CP 1998), is where
 the name and the relatedness come from; flip graphs (Kauers and Moosbauer, 2022) do this two terms at a time, without
@@ -39,17 +35,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import replay, winners
-from alphajax.alphatensor import bases, flip_graph, tensors
+from alphajax.alphatensor import bases, tensors
 from alphajax.alphatensor.archive import Finished
 from alphajax.alphatensor.beam import Ended, in_blocks
-from alphajax.alphatensor.flip_graph import Walkers
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.mix import Item
-from alphajax.alphatensor.moves import Ring, live_first
-from alphajax.alphatensor.orbits import Symmetry
-
-PLUS_AFTER = 50_000
-"""Flips without a gain after which a walk takes a plus transition; what Arai et al. (2024) take for larger targets."""
+from alphajax.alphatensor.moves import live_first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +71,11 @@ class InsideConfig:
     nothing can be done, and by far the most games have little; but what has most of it stays as it is."""
     patience: float = 2.0
     """A game of so many terms more than the best of its generation is begun in exp(-1) times as often."""
-    flip_checks: int = 0
-    """More than 0: before beams begin in it, each game is led so many times 64 steps through the flip graph, where another
-    game of as many terms costs next to nothing; what it finds is no longer the learned search's alone."""
     basis_density: float = 0.5
     """Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
 
     def __post_init__(self):
-        for name, low in (("moves", 0), ("side", 1), ("games", 1), ("draws", 1), ("beginnings", 1), ("flip_checks", 0)):
+        for name, low in (("moves", 0), ("side", 1), ("games", 1), ("draws", 1), ("beginnings", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
         if self.moves == 1:
@@ -142,30 +130,6 @@ def choose(key: jax.Array, pool: replay.Replay, game: TensorGame, config: Inside
     return jax.tree.map(lambda x, first: jnp.where(jnp.any(there), x[chosen], first), pool.items, naive)
 
 
-def walked(key: jax.Array, games: Finished, symmetry: Symmetry, config: InsideConfig) -> tuple[Finished, Int[Array, ""]]:
-    """The games after a walk of each in the flip graph, over Z_2, and how many flips that were in all.
-
-    They come back as the shortest they have been, if that is shorter than they were; else as they are in the end.  From
-    where there is no flip, or has been no gain for long, a plus transition leads on: then a game is longer.  Cubes stay.
-    """
-    factors = games.factors
-    cube = jnp.zeros(factors.shape[:2], bool)
-    if symmetry.cyclic:
-        cube = symmetry.terms(factors, Ring(2)) == 1
-    masks = jnp.where(cube[..., None], 0, as_masks(factors)).astype(jnp.uint32).transpose(2, 1, 0)[:, None]
-    walk_key, key = jax.random.split(key)
-    generator = jax.random.bits(key, masks.shape[3:], jnp.uint32) | 1
-    zero, rank = jnp.zeros(masks.shape[3:], jnp.int32), flip_graph.rank(masks)
-    state = flip_graph.walk(
-        Walkers(masks, generator, zero, zero, masks, rank), walk_key, config.flip_checks, "Z2", PLUS_AFTER, 1, symmetry.cyclic
-    )  # fmt: skip
-    masks = jnp.where(state.best_rank < rank, state.best, state.factors)[:, 0].transpose(2, 1, 0)
-    every = (masks[..., None] >> np.arange(factors.shape[-1], dtype=np.uint32)[None, None, None] & 1).astype(jnp.int8)
-    every = jnp.concatenate([every, jnp.where(cube[..., None, None], factors, 0)], axis=1)
-    every = live_first(every)[:, : factors.shape[1]]
-    return games._replace(factors=every, rank=counted(every, symmetry)), jnp.sum(state.flips)
-
-
 def begin(
     params: Any,
     key: jax.Array,
@@ -190,10 +154,9 @@ def begin(
     noise_key, key = jax.random.split(key)
 
     def one(key, place):
-        spelt = game.symmetry.images(games.factors[place])
+        factors = games.factors[place]
         draw_key, basis_key, density_key = jax.random.split(key, 3)
-        taken, vectors, dims = neighbourhood(draw_key, spelt, config)
-        factors, taken, moves = spelt.reshape(-1, *spelt.shape[2:]), taken.reshape(-1), jnp.any(taken, axis=1)
+        taken, vectors, dims = neighbourhood(draw_key, factors, config)
         density = jax.random.uniform(density_key, maxval=config.basis_density)
         basis = bases.random_basis(basis_key, game.ring, config.side, dims, density)
         first = jnp.argsort(~taken, stable=True)[: config.moves]
@@ -204,7 +167,7 @@ def begin(
         residual, terms = small.total(back, taken[first])
         left = jnp.where(jnp.any(residual) & (terms > 1), terms, 0).astype(jnp.int16)
         seen = Observation(residual.astype(small.dtype), jnp.zeros((0, 3, config.side), jnp.int8), dims, left)
-        return Begun(seen, jnp.float32(0), stands_for.astype(jnp.int8), back, moves)
+        return Begun(seen, jnp.float32(0), stands_for.astype(jnp.int8), back, taken)
 
     def valued(keys, places):
         begun = jax.vmap(one)(keys, places)
@@ -238,34 +201,32 @@ def disjoint(
 
 
 def neighbourhood(
-    key: jax.Array, factors: Int[Array, "R G 3 S"], config: InsideConfig
-) -> tuple[Bool[Array, "R G"], Int[Array, "3 s"], Int[Array, "3"]]:
-    """Which moves of a game over Z_2 are taken back, at most `config.moves`, and as which of their G spellings; vectors that
-    span their factors, as bit masks, zero beyond the dimensions; and these.
+    key: jax.Array, factors: Int[Array, "R 3 S"], config: InsideConfig
+) -> tuple[Bool[Array, " R"], Int[Array, "3 s"], Int[Array, "3"]]:
+    """Which terms of a game over Z_2 are taken back, at most `config.moves`; vectors that span their factors, as bit masks,
+    zero beyond the dimensions; and these.
 
-    Of the spellings that still fit, of moves that have not been taken, each is drawn in proportion to exp(b n), where n
-    counts its factors in the span of those before it.
+    Of those that still fit, each is drawn in proportion to exp(b n), where n counts its factors in the span of those
+    before it.
     """
     weight_key, limit_key, key = jax.random.split(key, 3)
     limit = jax.random.randint(limit_key, (), config.side // 2 + 1, config.side + 1)
     weight = jax.random.uniform(weight_key, maxval=config.sharing)
     masks, used = as_masks(factors), jnp.any(factors, axis=(-2, -1))
-    spellings = used.shape[1]
 
     def take(carry, noise):
         taken, vectors, dims = carry
         rest, _ = reduced(vectors, masks)
         new = rest != 0
-        fits = used & ~jnp.any(taken, axis=1, keepdims=True) & jnp.all(dims[None, None] + new <= limit, axis=-1)
-        chosen = jnp.argmax(jnp.where(fits, weight * jnp.sum(~new, axis=-1) + noise, -jnp.inf))
-        one = chosen // spellings, chosen % spellings
+        fits = used & ~taken & jnp.all(dims[None] + new <= limit, axis=1)
+        one = jnp.argmax(jnp.where(fits, weight * jnp.sum(~new, axis=1) + noise, -jnp.inf))
         grows = fits[one] & new[one]
         here = grows[:, None] & (np.arange(config.side)[None] == dims[:, None])
         taken = taken.at[one].set(fits[one] | taken[one])
         return (taken, jnp.where(here, rest[one][:, None], vectors), dims + grows), None
 
     start = (jnp.zeros_like(used), jnp.zeros((3, config.side), jnp.int32), jnp.zeros(3, jnp.int8))
-    (taken, vectors, dims), _ = jax.lax.scan(take, start, jax.random.gumbel(key, (config.moves, *used.shape)))
+    (taken, vectors, dims), _ = jax.lax.scan(take, start, jax.random.gumbel(key, (config.moves, len(used))))
     return taken, vectors, dims
 
 
@@ -294,7 +255,7 @@ def coordinates_in(vectors: Int[Array, "3 s"], factors: Int[Array, "R 3 S"]) -> 
 
 
 def settled(
-    key: jax.Array, games: Finished, begun: Begun, ended: Ended, symmetry: Symmetry, config: InsideConfig
+    key: jax.Array, games: Finished, begun: Begun, ended: Ended, config: InsideConfig
 ) -> Int[Array, "B N 3 s"]:
     """What takes the place of what was taken back: the fewest terms known, which is what a beam found or these
     themselves; of as few, those with much in common with each other and the rest of the game more often."""
@@ -305,56 +266,41 @@ def settled(
     known = Ended(back, left, jnp.arange(count, dtype=jnp.int32))
     known = jax.tree.map(lambda *x: jnp.concatenate(x), ended, known)
     rest = jnp.where(begun.taken[..., None, None], 0, jnp.repeat(games.factors, count // games.rank.shape[0], axis=0))
-    ours = in_full(known.moves, begun.vectors[known.origin])
-    common = jax.vmap(in_common, in_axes=(0, 0, None))(as_masks(ours), as_masks(rest)[known.origin], symmetry)
-    terms = jnp.where(known.left >= 0, counted(ours, symmetry), jnp.iinfo(jnp.int32).max)
+    common = jax.vmap(in_common)(known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin])
     of_each = known.origin[None] == np.arange(count)[:, None]
-    fewest = jnp.min(jnp.where(of_each, terms[None], jnp.iinfo(jnp.int32).max), axis=1)
-    merit = likeness[known.origin] * common + jax.random.gumbel(key, common.shape)
-    merit = jnp.where(terms == fewest[known.origin], merit, -jnp.inf)
+    most_left = jnp.max(jnp.where(of_each, known.left[None], -1), axis=1)
+    fewest = known.left == most_left[known.origin]
+    merit = jnp.where(fewest, likeness[known.origin] * common + jax.random.gumbel(key, common.shape), -jnp.inf)
     return known.moves[jnp.argmax(jnp.where(of_each, merit[None], -jnp.inf), axis=1)]
 
 
-def in_full(moves: Int[Array, "*B 3 s"], vectors: Int[Array, "C 3 s S"]) -> Int[Array, "*B 3 S"]:
-    """Moves in coordinates of a neighbourhood's vectors in those of the target."""
-    return (jnp.einsum("bnmj,bmjs->bnms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2).astype(jnp.int8)
-
-
-def counted(moves: Int[Array, "*B N 3 S"], symmetry: Symmetry) -> Int[Array, "*B"]:
-    """The terms that moves play, of which null ones play none."""
-    return jnp.sum(jnp.where(jnp.any(moves, axis=(-2, -1)), symmetry.terms(moves, Ring(2)), 0), axis=-1)
-
-
-def in_common(ours: Int[Array, "N 3"], rest: Int[Array, "R 3"], symmetry: Symmetry) -> Int[Array, ""]:
-    """How many pairs of factors are equal of which at least one is of `ours`; as bit masks.  Where moves are cycled,
-    those of other modes count as well, but not those of a move with itself."""
+def in_common(
+    moves: Int[Array, "N 3 s"], vectors: Int[Array, "3 s S"], rest: Int[Array, "R 3"]
+) -> Int[Array, ""]:
+    """How many pairs of factors are equal of which at least one is a move's; `rest` are bit masks."""
+    ours = as_masks(jnp.einsum("nmj,mjs->nms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2)
     after = np.triu(np.ones((len(ours), len(ours)), bool), 1)[..., None]
-    there = (ours != 0)[:, None]
-    total = jnp.int32(0)
-    for turn in range(3 if symmetry.cyclic else 1):
-        mine, theirs = (jnp.roll(x, turn, axis=1)[None] for x in (ours, rest))
-        total += jnp.sum((ours[:, None] == mine) & there & after) + jnp.sum((ours[:, None] == theirs) & there)
-    return total
+    among = (ours[:, None] == ours[None]) & (ours != 0)[None] & after
+    return jnp.sum(among) + jnp.sum((ours[:, None] == rest[None]) & (rest != 0)[None])
 
 
-def played(
-    games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"], symmetry: Symmetry
-) -> Int[Array, "G R 3 S"]:
-    """The games with such moves instead of what was taken back, in the target's own coordinates; of moves that are now
+def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[Array, "G R 3 S"]:
+    """The games with such moves instead of what was taken back, in the target's own coordinates; of terms that are now
     there twice, over Z_2 nothing is left."""
     count = games.rank.shape[0]
     there = jnp.isfinite(begun.score)[:, None]
     taken = jnp.any((begun.taken & there).reshape(count, -1, begun.taken.shape[1]), axis=1)
-    moves = jnp.where(there[..., None, None], in_full(moves, begun.vectors), 0)
+    moves = jnp.einsum("brmj,bmjs->brms", moves.astype(jnp.int32), begun.vectors.astype(jnp.int32)) % 2
+    moves = jnp.where(there[..., None, None], moves, 0).astype(jnp.int8)
     rest = jnp.where(taken[..., None, None], 0, games.factors)
     every = jnp.concatenate([rest, moves.reshape(count, -1, *moves.shape[2:])], axis=1)
-    every = symmetry.first(every, Ring(2))
     masks = as_masks(every)
     equal = jnp.all(masks[:, :, None] == masks[:, None], axis=-1)
     # The first of as many as are equal, if their number is odd.
     first = jnp.argmax(equal, axis=2) == np.arange(every.shape[1])[None]
     odd = first & (jnp.sum(equal, axis=2) % 2 == 1)
-    return live_first(jnp.where(odd[..., None, None], every, 0))[:, : rest.shape[1]]
+    every = jnp.where(odd[..., None, None], every, 0)
+    return live_first(every)[:, : rest.shape[1]]
 
 
 def lesson(begun: Begun, moves: Int[Array, "B N 3 s"], labels: int) -> tuple[Item, Bool[Array, " B"]]:
@@ -368,15 +314,12 @@ def lesson(begun: Begun, moves: Int[Array, "B N 3 s"], labels: int) -> tuple[Ite
 
 def naive_game(game: TensorGame, rows: int) -> Finished:
     """The naive decomposition of the first target as a finished game of so many rows: one term for each entry that is
-    not 0 (over Z_2), and where they are cycled one move for three."""
+    not 0 (over Z_2)."""
     target, side = game.targets[0], game.padded.shape[-1]
     places = np.argwhere(game.ring.reduce(target.array))
-    rank = len(places)
-    if game.cyclic:
-        places = np.array([(i, j, k) for i, j, k in places.tolist() if (i, j, k) == min((i, j, k), (j, k, i), (k, i, j))])
     factors = np.zeros((rows, 3, side), np.int8)
     factors[np.arange(len(places))[:, None], np.arange(3), places] = 1
     return Finished(
-        jnp.asarray(factors), jnp.int32(rank), jnp.asarray(np.array(target.shape, np.int8)), jnp.int32(0),
+        jnp.asarray(factors), jnp.int32(len(places)), jnp.asarray(np.array(target.shape, np.int8)), jnp.int32(0),
         bases.identity(side),
     )  # fmt: skip

@@ -90,13 +90,6 @@ PRESETS: dict[str, Preset] = {
         beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
         inside=InsideConfig(moves=9),
     ),
-    "inside-flips-z2": Preset(
-        ("4,4,4",), "Z2", goal=49, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
-        beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
-        # Flips lead from one game to another: beams need not, and can begin in more of them.  With few founders, all
-        # are soon the children of one that leads nowhere.
-        inside=InsideConfig(moves=9, games=256, draws=32, beginnings=2, patience=20.0, flip_checks=1000),
-    ),
     "paper": Preset(PAPER_SIZES, "Z", 2, "paper"),
     "paper-z2": Preset(PAPER_SIZES, "Z2", network="paper"),
 }

@@ -20,7 +20,6 @@ from alphajax.alphatensor.network import NetworkConfig
 from alphajax.training import TrainingConfig
 
 GAME = TensorGame(targets=(tensors.parse("2,2,3"),), ring=Ring(2), history=0)
-CYCLIC = TensorGame(targets=(tensors.parse("3,3,3"),), ring=Ring(2), history=0, cyclic=True)
 CONFIG = InsideConfig(moves=5, side=4, games=8, draws=16, beginnings=2, patience=1.0)
 
 
@@ -149,9 +148,8 @@ def test_the_most_likely_are_chosen_that_have_nothing_in_common():
 def drawn(config, keys=200):
     game = TensorGame(targets=(tensors.parse("3,3,3"),), ring=Ring(2), history=0)
     factors = inside.naive_game(game, 30).factors
-    draw = jax.jit(jax.vmap(lambda key: inside.neighbourhood(key, factors[:, None], config)))
-    taken, vectors, dims = jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(1), keys)))
-    return np.asarray(factors), taken[..., 0], vectors, dims
+    draw = jax.jit(jax.vmap(lambda key: inside.neighbourhood(key, factors, config)))
+    return np.asarray(factors), *jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(1), keys)))
 
 
 def test_what_is_taken_back_has_factors_in_common():
@@ -242,12 +240,8 @@ def test_what_it_began_with_is_learned_from():
 def settle(likeness, key=0):
     games, found, ended = begun()
     config = dataclasses.replace(CONFIG, likeness=likeness)
-    settled = jax.jit(inside.settled, static_argnums=(4, 5))(jax.random.key(key), games, found, ended, GAME.symmetry, config)
+    settled = jax.jit(inside.settled, static_argnums=4)(jax.random.key(key), games, found, ended, config)
     return games, found, ended, settled
-
-
-def play(games, found, moves):
-    return jax.jit(inside.played, static_argnums=3)(games, found, moves, GAME.symmetry)
 
 
 def test_what_takes_the_place_of_what_was_taken_back():
@@ -257,7 +251,7 @@ def test_what_takes_the_place_of_what_was_taken_back():
     for i in np.flatnonzero(there):
         np.testing.assert_array_equal(summed(moves[i]), found.seen.residual[i])
         assert worth[i] == found.seen.remaining[i] - max([0, *ended.left[ended.origin == i]])
-    followed = play(games, found, moves)
+    followed = inside.played(games, found, moves)
     for factors in followed:
         np.testing.assert_array_equal(summed(factors), GAME.padded[0])
     shorter = games.rank - np.asarray(followed).any(axis=(-2, -1)).sum(axis=1)
@@ -276,7 +270,7 @@ def test_of_a_term_that_is_there_twice_nothing_is_left():
     twice = np.array(games.factors)
     twice[:, 13] = twice[:, 2]
     nothing = found._replace(score=np.full_like(found.score, -np.inf))
-    followed = play(games._replace(factors=twice), nothing, moves)
+    followed = inside.played(games._replace(factors=twice), nothing, moves)
     for factors, before in zip(followed, twice, strict=True):
         np.testing.assert_array_equal(summed(factors), summed(before))
         assert counted(factors) == counted(before) - 2
@@ -285,80 +279,18 @@ def test_of_a_term_that_is_there_twice_nothing_is_left():
 def test_what_has_much_in_common_is_preferred():
     def pairs(likeness):
         games, found, _, _ = settle(0.0)
-        factors = [np.asarray(play(games, found, settle(likeness, key)[3])) for key in range(5)]
+        factors = [np.asarray(inside.played(games, found, settle(likeness, key)[3])) for key in range(5)]
         return sum((x[:, None] == x).all(axis=-1).sum() for some in factors for x in some)
 
     assert pairs(3.0) > pairs(0.0)
 
 
 def test_factors_in_common():
-    # Of two moves the factor 2 in the first mode and 3 in the third are equal; four factors of the rest are one of theirs.
-    moves, rest = jnp.array([[2, 4, 3], [2, 1, 3], [0, 0, 0]]), jnp.array([[2, 0, 0], [2, 8, 3], [0, 0, 0]])
-    assert inside.in_common(moves, rest, GAME.symmetry) == 2 + 4 + 2
-    # Cycled, 4 meets 4 and 3 meets 3 in another mode, but no factor one of its own move.
-    moves, rest = jnp.array([[4, 4, 3], [2, 1, 3]]), jnp.array([[3, 8, 16]])
-    assert inside.in_common(moves, rest, GAME.symmetry) == 1
-    assert inside.in_common(moves, rest, CYCLIC.symmetry) == 1 + 2
-
-
-@functools.cache
-def cycled():
-    """A generation of games of orbits, after some beams."""
-    system = agent(CYCLIC)
-    explore = jax.jit(lambda key, memory: system.explore({}, key, memory))
-    memory, naive = system.init_memory(1), inside.naive_game(CYCLIC, 27)
-    # An orbit is written as two.
-    factors = np.array(naive.factors)
-    factors[11, 1:] = factors[1, 1:]
-    factors[11, 0] = np.eye(9)[8]
-    factors[1, 0] ^= factors[11, 0]
-    games = naive._replace(factors=jnp.asarray(factors), rank=jnp.int32(30))
-    games = jax.tree.map(lambda x: jnp.repeat(x[None], 8, axis=0), games)
-    memory = memory._replace(finished=replay.write(memory.finished, games, jnp.ones(8, bool)))
-    for seed in range(4):
-        memory, *_ = explore(jax.random.key(seed), memory)
-    return memory
-
-
-def test_where_modes_are_cycled_games_are_of_orbits():
-    naive = inside.naive_game(CYCLIC, 27)
-    assert counted(naive.factors) == 3 + 8 and naive.rank == 27  # three cubes
-    games = cycled().finished.items
-    expanded = [CYCLIC.symmetry.expand(factors, CYCLIC.ring) for factors in np.asarray(games.factors)]
-    for factors, rank in zip(expanded, np.asarray(games.rank), strict=True):
-        np.testing.assert_array_equal(summed(factors), CYCLIC.padded[0])
-        assert len(factors) == rank
-    assert len({frozenset(x.tobytes() for x in factors) for factors in expanded}) > 1
-    assert games.rank.max() <= 27  # it is one again
-
-
-def test_of_the_spellings_of_a_move_one_is_taken_back():
-    spelt = CYCLIC.symmetry.images(inside.naive_game(CYCLIC, 27).factors)
-    draw = jax.jit(jax.vmap(lambda key: inside.neighbourhood(key, spelt, InsideConfig(moves=5))[0]))
-    taken = np.asarray(draw(jax.random.split(jax.random.key(0), 50)))
-    assert taken.sum(axis=2).max() == 1 and not taken[:, 11:].any()
-    assert (taken.sum(axis=(0, 1)) > 0).all()
-
-
-@pytest.mark.parametrize("game", ["plain", "cycled"])
-def test_a_walk_in_the_flip_graph_is_a_scheme_of_the_target(game):
-    game, games = (GAME, generation()) if game == "plain" else (CYCLIC, cycled().finished.items)
-    config = dataclasses.replace(CONFIG, flip_checks=8)
-    walked, flips = jax.jit(inside.walked, static_argnums=(2, 3))(jax.random.key(0), games, game.symmetry, config)
-    assert flips > 100
-    for factors, rank, before in zip(np.asarray(walked.factors), walked.rank, games.factors, strict=True):
-        expanded = game.symmetry.expand(factors, game.ring)
-        np.testing.assert_array_equal(summed(expanded), game.padded[0])
-        assert len(expanded) == rank
-        assert {x.tobytes() for x in factors} != {x.tobytes() for x in np.asarray(before)}
-
-
-def test_a_walk_comes_back_with_the_shortest_game():
-    games = generation()
-    config = dataclasses.replace(CONFIG, flip_checks=64)
-    walked, _ = jax.jit(inside.walked, static_argnums=(2, 3))(jax.random.key(0), games, GAME.symmetry, config)
-    # A term that is written as two is one again; of many flips some make it shorter still.
-    assert (np.asarray(walked.rank) <= 12).all() and walked.rank.min() == 11
+    moves = jnp.zeros((3, 3, 2), jnp.int8).at[:2].set(np.array([[[1, 0], [0, 1], [1, 1]], [[1, 0], [1, 1], [1, 1]]], np.int8))
+    vectors = jnp.stack([jnp.eye(2, 5, 1 + m, dtype=jnp.int8) for m in range(3)])
+    # In the first mode both are the mask 2; so are two others.
+    rest = jnp.array([[2, 0, 0], [2, 8, 3], [0, 0, 0]])
+    assert inside.in_common(moves, vectors, rest) == 2 + 4 + 1
 
 
 def test_a_run_without_games():
@@ -406,7 +338,6 @@ def test_settings_that_are_right_only_together_may_come_in_any_order():
         (dict(beginnings=0), "beginnings: received 0"),
         (dict(eagerness=-1.0), "eagerness: received -1.0"),
         (dict(likeness=-1.0), "likeness: received -1.0"),
-        (dict(flip_checks=-1), "flip_checks: received -1"),
         (dict(patience=0.0), "patience: received 0.0; expected above 0"),
         (dict(sharing=float("nan")), "sharing: received nan"),
         (dict(basis_density=-1.0), "basis_density: received -1.0"),
