@@ -245,12 +245,13 @@ def init(system: System, key: jax.Array, mesh: Mesh | None = None) -> RunState:
 
 @functools.lru_cache(maxsize=16)
 def _creating(system: System, mesh: Mesh) -> Callable[[jax.Array], RunState]:
+    """`_create` compiled, once for all runs of one system."""
     create = functools.partial(_create, system, devices=mesh.size)
-    return jax.jit(create, out_shardings=_where(system, mesh))
+    return jax.jit(create, out_shardings=_shardings_of(system, mesh))
 
 
 @functools.lru_cache(maxsize=16)
-def _where(system: System, mesh: Mesh) -> RunState:
+def _shardings_of(system: System, mesh: Mesh) -> RunState:
     shapes = jax.eval_shape(lambda key: _create(system, key, mesh.size), jax.random.key(0))
     return shardings(system, shapes, mesh)
 
@@ -277,7 +278,7 @@ def _compiled(system: System, iterations: int, mesh: Mesh) -> Callable[[RunState
         chunk, mesh=mesh, in_specs=(specs,), out_specs=(specs, P()), check_vma=False
     )
     # Stated, because XLA calls an array of size zero replicated: the next call would compile again.
-    where = _where(system, mesh)
+    where = _shardings_of(system, mesh)
     return jax.jit(
         sharded,
         donate_argnums=0,

@@ -20,7 +20,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 # A shape that broadcasts by accident is a bug that trains.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Nearly all of the tests' time is compiling: the less is done, the sooner they are through.  The older
-# emitters take half as long as those through MLIR; where an operation was written is of no use here.
+# emitters take half as long as those through MLIR (XLA refuses flags that it does not know: once these
+# emitters are gone, the flag has to go).  Nobody asks here in which line an operation was written.
 jax.config.update("jax_disable_most_optimizations", True)
 os.environ["XLA_FLAGS"] = (
     f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}".strip()

@@ -1,9 +1,9 @@
 """Which of very many residuals, or schemes, are the same, and how those that are not are shared out.
 
-Not in the paper; what `beam.py` needs.  Two are told apart by 64 bits of hash, not by all that they are: if these are as
+Not in the paper; what a beam and the archive need.  Two are told apart by 64 bits of hash, not by all that they are: if these are as
 good as random, two of a million are taken for one once in some 30 million times.  All of it is sorting and sums over segments, of
-shapes that do not depend on what is found.  Where a beam has several beginnings, of which it tells apart what comes,
-`origin` says of which each comes.
+shapes that do not depend on what is found.  A beam may have several beginnings, whose searches are kept apart:
+`origin` says which one each entry comes of.
 """
 
 import jax

@@ -10,7 +10,7 @@ they are, in coordinates of those, a tensor of length d there, and so are its be
 knows tensors of a few terms and sides of at most six plays for every target, however large: it never sees more.
 
 * Neighbourhoods are drawn term by term, each the likelier the more of its factors are in the span of those before,
-  until no other fits into as much space as they may take (`neighbourhood`).
+  until no other fits into as much space as they may take, or there are `moves` of them (`neighbourhood`).
 * Of many in a game, those with no term in common can be done again at once, and those that the value head likes are
   more often among them: value + terms is 0 for a sum of terms that cannot be done better, and 1 where one term too
   many was taken for it (`begin`).
@@ -48,8 +48,8 @@ class InsideConfig:
     """How beams begin inside finished games."""
 
     moves: int = 0
-    """The most terms that are taken back at once, and as many as fit.  Few can seldom be done in fewer, and doing them in
-    another way leaves less in common.  0: beams begin with the target itself."""
+    """Terms that are taken back at once, or as many as fit into the space that they may take: few can seldom be done in
+    fewer.  0: beams begin with the target itself."""
     side: int = 6
     """The most dimensions that they span in a mode: the side of the network's game.  Each neighbourhood draws its own
     limit, above half of it: many terms in little space are soon done better, but not all that can be is there."""

@@ -111,7 +111,7 @@ class Symmetry:
         played = factors[np.asarray(factors).any(axis=-1).all(axis=-1)]
         count = len(played)
         # Null moves fill up to a power of two, so that few shapes are compiled.
-        padded = np.pad(played, [(0, (1 << count.bit_length()) - count), (0, 0), (0, 0)])
+        padded = np.pad(played, [(0, (1 << max(count - 1, 0).bit_length()) - count), (0, 0), (0, 0)])
         images, new = (np.asarray(x)[:count] for x in _orbit(self, padded, ring))
         return images[new].astype(factors.dtype)
 

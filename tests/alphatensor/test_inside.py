@@ -169,6 +169,9 @@ def test_what_is_taken_back_spans_no_more_than_it_may():
         # The naive terms' factors are unit vectors: their span's dimension is how many different ones there are.
         assert [len(np.unique(factors[some][:, mode], axis=0)) for mode in range(3)] == lengths.tolist()
         assert ((span != 0).sum(axis=1) == lengths).all()
+        # No other term is in that space, unless there are as many as may be.
+        inner = [(factors[:, mode, None] == factors[some][:, mode]).all(axis=-1).any(axis=1) for mode in range(3)]
+        assert some.sum() == 6 or (np.all(inner, axis=0) & factors.any(axis=(1, 2))).sum() == some.sum()
 
 
 def test_coordinates():

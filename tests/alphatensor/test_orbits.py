@@ -41,7 +41,7 @@ SYMMETRIES = {
     "transposed": Symmetry(False, transposes(2, 3, 9)),
     "both": Symmetry(True, transposes(3, 3, 9)),
 }
-# Compiled whole: operation by operation each of them would be.
+# Compiled whole; else each of their operations is compiled by itself.
 alone, spell = jax.jit(Symmetry.alone, static_argnums=0), jax.jit(canonical, static_argnums=1)
 terms_of, orbit, first = (
     jax.jit(f, static_argnums=(0, 2)) for f in (Symmetry.terms, Symmetry.orbit, Symmetry.first)
