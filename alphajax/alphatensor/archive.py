@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from alphajax import replay
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
-from alphajax.alphatensor.distinct import hashes
+from alphajax.alphatensor.duplicates import hashes
 from alphajax.alphatensor.game import State, TensorGame
 from alphajax.alphatensor.moves import Move, canonical, live_first, one_term
 

@@ -37,14 +37,7 @@ from alphajax import winners
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.classes import class_hashes
-from alphajax.alphatensor.distinct import (
-    apart,
-    evened,
-    foremost_of_each,
-    hashes,
-    merged,
-    one_of_each,
-)
+from alphajax.alphatensor.duplicates import apart, hashes, merged, one_of_each
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Move, one_term
 
@@ -360,6 +353,25 @@ def _mutants(key, tried: Tried, log_weights, dims, game: TensorGame, config: Bea
     factors = jnp.where(there[:, :, None], drawn[:, None], old)
     factors = game.symmetry.first(factors.astype(old.dtype), ring)
     return jax.tree.map(lambda x: x[source], tried)._replace(factors=factors)
+
+
+def evened(log_weights: Float[Array, " N"], origin: Int[Array, " N"]) -> Float[Array, " N"]:
+    """The log-weights, but such that all that come of one origin weigh as much together as those of any other."""
+    count = log_weights.shape[0]  # there are no more origins
+    top = jax.ops.segment_max(log_weights, origin, count)
+    top = jnp.where(jnp.isfinite(top), top, 0.0)
+    summed = jax.ops.segment_sum(jnp.exp(log_weights - top[origin]), origin, count)
+    return log_weights - top[origin] - jnp.log(jnp.maximum(summed, 1e-30))[origin]
+
+
+def foremost_of_each(
+    score: Float[Array, " N"], origin: Int[Array, " N"], count: Int[Array, ""]
+) -> Float[Array, " N"]:
+    """The scores, but minus infinity for all except the best `count` of each origin."""
+    order = jnp.lexsort((-score, origin))
+    ordered = origin[order]
+    place = jnp.arange(len(order)) - jnp.searchsorted(ordered, ordered, side="left")
+    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(place < count, score[order], -jnp.inf))
 
 
 def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:

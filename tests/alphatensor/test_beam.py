@@ -1,4 +1,4 @@
-"""The beam: that what it finds is right, within its limit, and found once."""
+"""The beam: that what it finds is right, within its limit, and found once, and that all beginnings have their share."""
 
 import dataclasses
 import functools
@@ -71,6 +71,20 @@ def test_what_is_found_is_a_scheme_within_the_limit_and_found_once(name, config)
         assert (game.ring.reduce(tensor - game.padded[0]) == 0).all()
         seen.add(frozenset(term.tobytes() for term in terms))
     assert len(seen) == found.sum()
+
+
+def test_all_beginnings_have_their_share():
+    rng = np.random.default_rng(0)
+    origin = rng.integers(0, 5, 64).astype(np.int32)
+    score = np.where(rng.random(64) < 0.2, -np.inf, rng.normal(0, 9, 64)).astype(np.float32)
+    weights = np.exp(np.asarray(beam.evened(jnp.asarray(score), jnp.asarray(origin)), np.float64))
+    best = np.asarray(beam.foremost_of_each(jnp.asarray(score), jnp.asarray(origin), jnp.int32(3)))
+    for one in range(5):
+        here = origin == one
+        assert weights[here].sum() == pytest.approx(1, rel=1e-4)
+        np.testing.assert_allclose(weights[here] / weights[here].max(), np.exp(score[here] - score[here].max()), rtol=1e-4)
+        np.testing.assert_array_equal(np.sort(best[here])[-3:], np.sort(score[here])[-3:])
+        assert np.isinf(np.sort(best[here])[:-3]).all()
 
 
 def test_a_mutant_differs_in_one_factor_from_what_it_came_of():

@@ -1,9 +1,8 @@
-"""Which of very many residuals, or schemes, are the same, and how those that are not are shared out.
+"""Which of very many residuals, or schemes, are the same.
 
-Not in the paper; what a beam and the archive need.  Two are told apart by 64 bits of hash, not by all that they are: if these are as
-good as random, two of a million are taken for one once in some 30 million times.  All of it is sorting and sums over segments, of
-shapes that do not depend on what is found.  A beam may have several beginnings, whose searches are kept apart:
-`origin` says which one each entry comes of.
+Not in the paper; what a beam and the archive need.  Two are told apart by 64 bits of hash, not by all that they are:
+if these are as good as random, two of a million are taken for one once in some 30 million times.  All of it is
+sorting and sums over segments, of shapes that do not depend on what is found.
 """
 
 import jax
@@ -82,22 +81,3 @@ def one_of_each(kinds: Int[Array, "N 2"], score: Float[Array, " N"]) -> Float[Ar
     ordered = kinds[order]
     first = jnp.concatenate([jnp.ones(1, bool), jnp.any(ordered[1:] != ordered[:-1], axis=1)])
     return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(first, score[order], -jnp.inf))
-
-
-def evened(log_weights: Float[Array, " N"], origin: Int[Array, " N"]) -> Float[Array, " N"]:
-    """The log-weights, but such that all that come of one origin weigh as much together as those of any other."""
-    count = log_weights.shape[0]  # there are no more origins
-    top = jax.ops.segment_max(log_weights, origin, count)
-    top = jnp.where(jnp.isfinite(top), top, 0.0)
-    summed = jax.ops.segment_sum(jnp.exp(log_weights - top[origin]), origin, count)
-    return log_weights - top[origin] - jnp.log(jnp.maximum(summed, 1e-30))[origin]
-
-
-def foremost_of_each(
-    score: Float[Array, " N"], origin: Int[Array, " N"], count: Int[Array, ""]
-) -> Float[Array, " N"]:
-    """The scores, but minus infinity for all except the best `count` of each origin."""
-    order = jnp.lexsort((-score, origin))
-    ordered = origin[order]
-    place = jnp.arange(len(order)) - jnp.searchsorted(ordered, ordered, side="left")
-    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(place < count, score[order], -jnp.inf))

@@ -1,4 +1,4 @@
-"""What counts as the same, what is likelier, and who has which share."""
+"""What counts as the same, and what is likelier."""
 
 from collections import defaultdict
 
@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import distinct
+from alphajax.alphatensor import duplicates
 
 
 def test_tensors_that_differ_have_hashes_that_differ():
     entries = (np.arange(2**16)[:, None] >> np.arange(16) & 1).astype(np.int8).reshape(-1, 4, 2, 2)
-    hashed = np.asarray(distinct.hashes(jnp.asarray(entries), 1))
+    hashed = np.asarray(duplicates.hashes(jnp.asarray(entries), 1))
     assert hashed.shape == (2**16, 2)
     assert len(np.unique(hashed, axis=0)) == 2**16
-    # Nor do the sums of those of a few, which tell schemes apart.
+    # So do the sums of those of a few, which tell schemes apart.
     rng = np.random.default_rng(0)
     some = np.unique(np.sort(rng.integers(0, 2**16, (50_000, 4)), axis=1), axis=0)
     assert len(np.unique(hashed[some].sum(axis=1, dtype=np.int32), axis=0)) == len(some)
@@ -23,7 +23,7 @@ def test_tensors_that_differ_have_hashes_that_differ():
 def test_what_comes_of_one_beginning_is_not_what_comes_of_another():
     hashed = jnp.asarray(np.repeat([[5, -3], [7, 7]], 3, axis=0).astype(np.int32))
     origin = jnp.asarray(np.array([0, 1, 1, 0, 1, 0], np.int32))
-    assert len(np.unique(np.asarray(distinct.apart(hashed, origin)), axis=0)) == 4
+    assert len(np.unique(np.asarray(duplicates.apart(hashed, origin)), axis=0)) == 4
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -40,7 +40,7 @@ def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
             if parent[i] == parent[j] and (hashes[i] == hashes[j]).all():
                 left[i], log_prob[i] = left[j], log_prob[j]
     passed = hashes[rng.integers(0, count, (2, 3))]
-    index, total = distinct.merged(*map(jnp.asarray, (hashes, left, parent, log_prob, passed)), 20)
+    index, total = duplicates.merged(*map(jnp.asarray, (hashes, left, parent, log_prob, passed)), 20)
     index, total = np.asarray(index), np.asarray(total)
 
     ways = defaultdict(dict)
@@ -64,19 +64,5 @@ def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
 def test_of_each_class_the_best_is_kept():
     kinds = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [3, 4]], np.int32)
     score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
-    kept = distinct.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
+    kept = duplicates.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
     np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])
-
-
-def test_all_beginnings_have_their_share():
-    rng = np.random.default_rng(0)
-    origin = rng.integers(0, 5, 64).astype(np.int32)
-    score = np.where(rng.random(64) < 0.2, -np.inf, rng.normal(0, 9, 64)).astype(np.float32)
-    weights = np.exp(np.asarray(distinct.evened(jnp.asarray(score), jnp.asarray(origin)), np.float64))
-    best = np.asarray(distinct.foremost_of_each(jnp.asarray(score), jnp.asarray(origin), jnp.int32(3)))
-    for one in range(5):
-        here = origin == one
-        assert weights[here].sum() == pytest.approx(1, rel=1e-4)
-        np.testing.assert_allclose(weights[here] / weights[here].max(), np.exp(score[here] - score[here].max()), rtol=1e-4)
-        np.testing.assert_array_equal(np.sort(best[here])[-3:], np.sort(score[here])[-3:])
-        assert np.isinf(np.sort(best[here])[:-3]).all()
