@@ -90,7 +90,7 @@ class AlphaTensor:
             ):
                 if not good:
                     raise ValueError(
-                        f"{name} does not keep a tensor symmetric, as game.cyclic and game.transposed need;"
+                        f"{name} does not keep a tensor symmetric, as game.{' and game.'.join(self.game.symmetries)} need;"
                         " expected network.signed_permutations=False and mix.flip_checks=0"
                     )
         if self.training.winners and len(self.game.targets) > 1:
@@ -266,7 +266,7 @@ class AlphaTensor:
         shared = mix.shared_basis and equal
         density_key, key = jax.random.split(key)
         density = jax.random.uniform(density_key, maxval=most)
-        if game.transposed:
+        if game.symmetries not in ((), ("cyclic",)):
             return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)
 

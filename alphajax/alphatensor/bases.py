@@ -107,50 +107,39 @@ def random_basis(
 def symmetric_basis(
     key: jax.Array, ring: Ring, dims: Int[Array, "3"], density: float | Float[Array, ""], symmetry: Symmetry
 ) -> Basis:
-    """A random basis in which transposed moves are what they are in the canonical one.
+    """A random basis in which orbits are what they are in the canonical one: the matrices of the three modes, as one
+    of all 3 S places, commute with every exchange of them.
 
-    The matrix of the second mode commutes with the transposition of its factors, that of the third is the first's
-    with its rows and columns exchanged alike; if modes are cycled too, all three are one that commutes.
+    The product of a unit lower and a unit upper triangular one for each mode; places that are exchanged count as one
+    there.
     """
-    own_key, key = jax.random.split(key)
-    side = len(symmetry.transposes[1])
-    own = _commuting(own_key, ring, dims[1], density, np.array(symmetry.transposes[1]))
-    if symmetry.cyclic:
-        return Basis(*(jnp.stack([x] * 3) for x in own))
-    free = random_basis(key, ring, side, dims, density)
-    third = np.array(symmetry.transposes[2])
-    return Basis(*(
-        jnp.stack([whole[0], middle, whole[0][third][:, third]]) for whole, middle in zip(free, own, strict=True)
-    ))  # fmt: skip
-
-
-def _commuting(key, ring: Ring, dim, density, places: np.ndarray):
-    """A random matrix that commutes with the involution `places`, and its inverse.
-
-    The product of a unit lower and a unit upper triangular one; a place and its partner count as one there.
-    """
-    side = len(places)
-    orbit = np.minimum(np.arange(side), places)
-    order = np.argsort(orbit, kind="stable")  # partners next to each other
-    back = np.argsort(order)
-    partner = back[places[order]]
-    below = orbit[order][:, None] > orbit[order][None]
-    # An entry and the one between its partners are the same.
-    flat = np.arange(side * side).reshape(side, side)
-    same = np.minimum(flat, flat[np.ix_(partner, partner)])
-    inside = order < dim
-    bits = jax.random.bits(key, (2, side * side), jnp.uint32)[:, same]
+    table = symmetry.table
+    side = table.shape[1] // 3
+    orbit = np.min(table, axis=0)
+    places = np.arange(3 * side).reshape(3, side)
+    rows, columns = (np.broadcast_to(x, (3, side, side)) for x in (places[:, :, None], places[:, None]))
+    # Entries that are exchanged are the same.
+    _, same = np.unique(np.min(table[:, rows] * 3 * side + table[:, columns], axis=0), return_inverse=True)
+    inside = np.arange(side)[None] < dims[:, None]
+    free = (orbit[rows] > orbit[columns]) & inside[:, :, None] & inside[:, None]
+    bits = jax.random.bits(key, (2, int(same.max()) + 1), jnp.uint32)[:, same.reshape(3, side, side)]
     used = (bits >> 8) < jnp.asarray(density * 2**24).astype(jnp.uint32)
     low = (bits & 255).astype(jnp.int32)
     value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
-    free = below & inside[:, None] & inside[None]
+    # Partners next to each other, they are triangular.
+    order = np.argsort(orbit.reshape(3, side), axis=1, kind="stable")
+    back = np.argsort(order, axis=1)
+
+    def arranged(matrices, by):
+        return matrices[np.arange(3)[:, None, None], by[:, :, None], by[:, None, :]]
+
     lower, upper_t = (
-        jnp.where(free & chosen, x, 0) + jnp.eye(side, dtype=jnp.int32)
-        for chosen, x in zip(used, jnp.broadcast_to(value, used.shape), strict=True)
+        arranged(jnp.where(free & x, y, 0), order) + jnp.eye(side, dtype=jnp.int32)[None]
+        for x, y in zip(used, value, strict=True)
     )
     inverse, upper_t_inverse = (_unit_triangular_inverse(x, ring.modulus) for x in (lower, upper_t))
-    found = ring.reduce(lower @ upper_t.T), ring.reduce(upper_t_inverse.T @ inverse)
-    return tuple(x[back][:, back] for x in found)
+    found = lower @ jnp.swapaxes(upper_t, 1, 2), jnp.swapaxes(upper_t_inverse, 1, 2) @ inverse
+    return Basis(*(arranged(ring.reduce(x), back) for x in found))
 
 
 def change_tensor(

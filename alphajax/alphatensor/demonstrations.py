@@ -36,8 +36,8 @@ class Distribution:
     share_of_twos: float = 0.01
     """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
     cubes: float = 0.5
-    """Where moves are orbits, the largest share of those that an exchange of modes takes to themselves, for each
-    kind of exchange; each demonstration draws its own."""
+    """Where moves are orbits, the largest share of those that are made to be smaller than others; each demonstration
+    draws its own."""
 
     def __post_init__(self):
         if not 0 < self.min_density <= self.max_density <= 1:
@@ -106,11 +106,13 @@ def random_factors(
 def random_orbits(
     key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution, symmetry: Symmetry
 ) -> Int[Array, "B R 3 S"]:
-    """The moves with shares of cubes and mirrored terms among them, each orbit in its one spelling."""
-    share_key, draw_key = jax.random.split(key)
-    share = jax.random.uniform(share_key, (2, factors.shape[0], 1), maxval=distribution.cubes)
-    cube, mirrored = jax.random.uniform(draw_key, (2, *factors.shape[:2])) < share
-    return symmetry.first(canonical(symmetry.alone(factors, cube, mirrored), ring), ring)
+    """The moves with a share among them that some exchanges take to themselves, each orbit in its one spelling."""
+    share_key, draw_key, which_key = jax.random.split(key, 3)
+    share = jax.random.uniform(share_key, (factors.shape[0], 1), maxval=distribution.cubes)
+    alone = jax.random.uniform(draw_key, factors.shape[:2]) < share
+    which = jax.random.randint(which_key, factors.shape[:2], 0, len(symmetry.kept))
+    factors = jnp.where(alone[..., None, None], symmetry.alone(factors, which), factors)
+    return symmetry.first(canonical(factors, ring), ring)
 
 
 def position(
@@ -196,7 +198,7 @@ def synthetic(
         most = jnp.sum(spent <= (limits + game.symmetry.order)[:, None], axis=1)
     left = jax.random.randint(left_key, (count,), 1, most + 1)
     # Where less is taught, no more is allowed either.
-    fewest = jnp.maximum(limits - distribution.terms, 0) if distribution.terms else jnp.zeros_like(limits)
+    fewest = jnp.maximum(limits - longest * game.symmetry.order, 0)
     played = jax.random.randint(played_key, (count,), fewest, limits)
     # One draw for the whole batch again: the labels' order.
     scores = jax.random.uniform(label_key, factors.shape[:2])

@@ -160,8 +160,8 @@ class Findings:
             return "flip graph"
         game, helps = self.system.game, []
         if game.symmetry.order > 1:
-            kinds = " and ".join(("cyclic",) * game.cyclic + ("transposed",) * game.transposed)
-            helps.append(f"moves that are {kinds} orbits")
+            *some, last = game.symmetries
+            helps.append(f"moves that are {', '.join(some)}{' and ' * bool(some)}{last} orbits")
         if self.system.inside.moves:
             helps.append("begins with the naive algorithm")
         if self.system.given.any():

@@ -6,8 +6,8 @@ is zero, or at the move limit, where what is left costs `-gamma(S)`, an upper bo
 (Fawzi et al., Nature 610:47, 2022, "TensorGame" and Methods).  So the return of a game is minus the
 rank of a decomposition that it shows how to complete.
 
-`cyclic` and `transposed` are not in the paper: a move then plays all terms of its orbit (`orbits`) and is paid
-minus their number, so that every residual is as symmetric as the target.
+`cyclic`, `transposed`, `reversed` and `halved` are not in the paper: a move then plays all terms of its orbit (`orbits`)
+and is paid minus their number, so that every residual is as symmetric as the target.
 """
 
 from dataclasses import dataclass
@@ -64,8 +64,13 @@ class TensorGame:
     """A move is a whole cyclic orbit; every target must be cyclically symmetric.  `State.moves` and
     limits count terms: three of an orbit, one of a cube."""
     transposed: bool = False
-    """A move is played together with its transpose; the one target must be a product n,m,m.  With `cyclic`: with
-    all six terms that both make of it."""
+    """A move is played together with its transpose; the one target must be a product n,m,m.  Of several such settings a
+    move plays all that they together make of it: with `cyclic`, six terms."""
+    reversed: bool = False
+    """A move is played together with the one that counts rows and columns from the other end; the one target must be
+    a product."""
+    halved: bool = False
+    """The same, for the first and the second half of them, where their number is even."""
 
     def __post_init__(self):
         if not self.targets:
@@ -80,23 +85,47 @@ class TensorGame:
         for target in self.targets:
             if self.ring.modulus and not (target.array % self.ring.modulus).any():
                 raise ValueError(f"target {target.name} is zero over {self.ring.name}")
-            if self.cyclic and not orbits.Symmetry(True).keeps(self.ring.reduce(target.array)):
-                raise ValueError(
-                    f"cyclic: target {target.name} of shape {target.shape} is not the same when its"
-                    " modes are cycled; expected one that is, as n,n,n"
-                )
-        sizes = [target.sizes for target in self.targets]
-        if self.transposed and (len(sizes) > 1 or not sizes[0] or sizes[0][1] != sizes[0][2]):
-            names = ", ".join(target.name for target in self.targets)
-            raise ValueError(f"transposed: received target {names}; expected one matrix product, n,m,m")
+        sizes = self.targets[0].sizes if len(self.targets) == 1 else None
+        names = ", ".join(target.name for target in self.targets)
+        for setting, good, what in (
+            ("transposed", sizes and sizes[1] == sizes[2], "one matrix product, n,m,m"),
+            ("reversed", sizes, "one matrix product"),
+            ("halved", sizes and not all(size % 2 for size in sizes), "one matrix product with an even size"),
+        ):
+            if getattr(self, setting) and not good:
+                raise ValueError(f"{setting}: received target {names}; expected {what}")
+        # One by one: what does not keep a target the same may be one of a group without end.
+        for setting, exchange in self._exchanges.items():
+            for target, padded in zip(self.targets, self.padded, strict=True):
+                if not orbits.group(exchange).keeps(padded):
+                    raise ValueError(
+                        f"{setting}: target {target.name} of shape {target.shape} is not the same after that;"
+                        " expected one that is, as n,n,n is when its modes are cycled"
+                    )
+
+    @property
+    def symmetries(self) -> tuple[str, ...]:
+        """The settings of which a move is an orbit."""
+        return tuple(name for name in ("cyclic", "transposed", "reversed", "halved") if getattr(self, name))
+
+    @property
+    def _exchanges(self) -> dict[str, np.ndarray]:
+        side, sizes = self.side, self.targets[0].sizes or (0, 0, 0)
+        assert side
+        exchanges = {
+            "cyclic": lambda: orbits.cycled(side),
+            "transposed": lambda: orbits.transposed(*sizes[:2], side),
+            "reversed": lambda: orbits.renumbered([np.arange(size)[::-1] for size in sizes], side),
+            "halved": lambda: orbits.renumbered(
+                [np.roll(np.arange(size), 0 if size % 2 else size // 2) for size in sizes], side
+            ),
+        }
+        return {name: exchanges[name]() for name in self.symmetries}
 
     @cached_property
     def symmetry(self) -> orbits.Symmetry:
         """Of which a move is an orbit."""
-        if not self.transposed:
-            return orbits.Symmetry(self.cyclic)
-        assert self.targets[0].sizes and self.side
-        return orbits.Symmetry(self.cyclic, orbits.transposes(*self.targets[0].sizes[:2], self.side))
+        return orbits.group(*self._exchanges.values())
 
     @cached_property
     def max_moves(self) -> int:

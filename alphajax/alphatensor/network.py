@@ -25,6 +25,7 @@ from alphajax.alphatensor.heads import (
     risk_seeking_mean,
 )
 from alphajax.alphatensor.moves import Alphabet, Move, canonical
+from alphajax.alphatensor.orbits import Symmetry
 from alphajax.alphatensor.ranks import slice_rank_bound
 from alphajax.alphatensor.torsos import AttentiveTorso, DenseTorso
 
@@ -109,7 +110,7 @@ class Network(nn.Module):
     max_moves: int
     dims: tuple[int, int, int]
     """The largest lengths of the targets' modes."""
-    cyclic: bool
+    symmetry: Symmetry
 
     def setup(self):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -121,7 +122,7 @@ class Network(nn.Module):
         else:
             self.torso = DenseTorso(
                 ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_vectors, dtype,
-                self.dims, self.cyclic,
+                self.dims, self.symmetry,
             )
         count, size = self.alphabet.count, self.alphabet.size
         if c.head == "transformer":
@@ -222,7 +223,7 @@ class NetworkPolicy:
     @property
     def network(self) -> Network:
         dims = tuple(np.max([target.shape for target in self.game.targets], axis=0).tolist())
-        return Network(self.config, self.alphabet, self.game.max_moves, dims, self.game.cyclic)
+        return Network(self.config, self.alphabet, self.game.max_moves, dims, self.game.symmetry)
 
     def init(self, key: jax.Array) -> Any:
         """Fresh parameters (float32)."""

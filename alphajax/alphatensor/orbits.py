@@ -1,21 +1,28 @@
 """Orbits: moves that keep a residual as symmetric as its target.
 
-The tensor of a matrix product is the same after certain exchanges of its modes:
+The tensor of a matrix product is the same after certain exchanges of what its entries are called:
 
 * *cycled*, for n x n: trace ABC = trace BCA takes u (x) v (x) w to v (x) w (x) u;
 * *transposed*, for n x m times m x m: trace ABC = trace C'B'A' takes it to w' (x) v' (x) u', where a factor is
-  read as a matrix.
+  read as a matrix;
+* *reversed*, for all: rows and columns of all matrices are counted from the other end;
+* *halved*: where their number is even, the first and the second half of the rows or columns change places.
 
 Many of its best decompositions are too: they consist of whole *orbits*, a term and whatever it is taken to
 (Ballard et al., *The geometry of rank decompositions of matrix multiplication II*, 2018, for the cyclic ones).
-A term that is taken to itself is an orbit of its own: the *cubes* u (x) u (x) u are when modes are cycled, and
-23 = 2 + 7 * 3 for 3 x 3.  Whoever plays whole orbits has a third, a half or, of both together, a sixth of the
-moves to find, and can only find symmetric decompositions: a help, which a result has to state.  The move is still
-three factors.  One orbit has several spellings, of which `Symmetry.first` is one.
+A term that is taken to itself by some of the exchanges has a smaller orbit: the *cubes* u (x) u (x) u are alone when
+modes are cycled, and 23 = 2 + 7 * 3 for 3 x 3.  Whoever plays whole orbits has that many fewer moves to find, and
+can only find symmetric decompositions: a help, which a result has to state.  The move is still three factors.  One
+orbit has several spellings, of which `Symmetry.first` is one.
+
+All of these exchange *places*, which are the entries of a move's three factors one after another.  So a symmetry is a
+group of permutations of 3 S places, whatever it consists of, and holds over every ring.
 """
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -27,30 +34,44 @@ from alphajax.alphatensor.moves import Ring, canonical
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Which exchanges of its modes a game's tensors stay the same under."""
+    """Which exchanges of places a game's tensors stay the same under."""
 
-    cyclic: bool = False
-    transposes: tuple[tuple[int, ...], ...] = ()
-    """Empty, or for each mode which entry of the opposite mode's factor comes to stand at each place: w' at x is
-    `u[transposes[2][x]]`."""
+    elements: tuple[tuple[int, ...], ...] = ((),)
+    """All of a group, the one that changes nothing first: of each, which place's entry comes to stand at each place.
+    By default there is no other."""
 
     @property
     def order(self) -> int:
         """G, the terms of the largest orbits."""
-        return (3 if self.cyclic else 1) * (2 if self.transposes else 1)
+        return len(self.elements)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The elements, int `[G, 3 S]`."""
+        return np.array(self.elements)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Of the subgroups of one or two elements, except the trivial one, each once: which place is the first of
+        those that it exchanges with each place, int `[K, 3 S]`."""
+        found = {}
+        for pair in itertools.combinations_with_replacement(self.table[1:], 2):
+            first = np.min(generated(*pair), axis=0)
+            found[first.tobytes()] = first
+        return np.stack(list(found.values()))
 
     def images(self, factors: Int[Array, "*B 3 S"]) -> Int[Array, "*B G 3 S"]:
         """What moves are taken to, themselves first."""
-        found = [factors]
-        if self.transposes:
-            found.append(jnp.stack([self.transpose(factors, mode) for mode in range(3)], axis=-2))
-        if self.cyclic:
-            found = [jnp.roll(x, -turn, axis=-2) for x in found for turn in range(3)]
-        return jnp.stack(found, axis=-3)
+        if self.order == 1:
+            return factors[..., None, :, :]
+        flat = factors.reshape(*factors.shape[:-2], -1)
+        return flat[..., self.table].reshape(*factors.shape[:-2], self.order, *factors.shape[-2:])
 
-    def transpose(self, factors: Int[Array, "*B 3 S"], mode: int) -> Int[Array, "*B S"]:
-        """The factor of mode `mode` of transposed moves."""
-        return factors[..., 2 - mode, np.array(self.transposes[mode])]
+    @cached_property
+    def products(self) -> np.ndarray:
+        """Which element is h, then g: int `[G, G]`, at [g, h]."""
+        number = {element: g for g, element in enumerate(self.elements)}
+        return np.array([[number[tuple(h[g].tolist())] for h in self.table] for g in self.table])
 
     def orbit(
         self, factors: Int[Array, "*B 3 S"], ring: Ring
@@ -58,9 +79,11 @@ class Symmetry:
         """The images of canonical moves, canonical, and which of them differ from all before them: the orbit's
         terms."""
         images = canonical(self.images(factors), ring)
-        same = jnp.all(images[..., :, None, :, :] == images[..., None, :, :, :], axis=(-2, -1))
-        earlier = jnp.broadcast_to(np.tri(self.order, k=-1, dtype=bool), same.shape)
-        return images, ~jnp.any(same & earlier, axis=-1)
+        fixed = jnp.all(images == factors[..., None, :, :], axis=(-2, -1))
+        # Where h takes a move to itself, h, then g, takes it to where g does.
+        earlier = self.products < np.arange(self.order)[:, None]
+        again = jnp.einsum("...h,gh->...g", fixed.astype(jnp.int32), earlier.astype(np.int32))
+        return images, again == 0
 
     def terms(self, factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B"]:
         """How many terms canonical moves play."""
@@ -70,7 +93,7 @@ class Symmetry:
 
     def first(self, factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B 3 S"]:
         """The one of an orbit's spellings whose first factor is the largest, read in the ring's base; of several such
-        that whose second is.
+        that whose second is, then whose third.
 
         Where it is taught, a network need not spread its policy over all of them.
         """
@@ -87,24 +110,13 @@ class Symmetry:
         chosen = jnp.argmax(left, axis=-1)[..., None, None, None]
         return jnp.take_along_axis(images, chosen, axis=-3)[..., 0, :, :]
 
-    def alone(
-        self, factors: Int[Array, "*B 3 S"], cube: Bool[Array, "*B"], mirrored: Bool[Array, "*B"]
-    ) -> Int[Array, "*B 3 S"]:
-        """Moves made to be taken to themselves, by cycling (`cube`) or by transposing (`mirrored`), where that is a
-        symmetry at all."""
-        u, v, w = (factors[..., mode, :] for mode in range(3))
-        if self.transposes:
-            places = np.arange(factors.shape[-1])
-            opposite = np.array(self.transposes[1])
-            one, other = v[..., np.minimum(places, opposite)], v[..., np.maximum(places, opposite)]
-            even = jnp.where(jnp.any(one, axis=-1, keepdims=True), one, other)
-            mirrored = mirrored[..., None]
-            v, w = jnp.where(mirrored, even, v), jnp.where(mirrored, self.transpose(factors, 2), w)
-            # A cube that is mirrored is one of a mirrored factor.
-            u = jnp.where(cube[..., None] & mirrored & self.cyclic, even, u)
-        if self.cyclic:
-            v, w = (jnp.where(cube[..., None], u, x) for x in (v, w))
-        return jnp.stack([u, v, w], axis=-2)
+    def alone(self, factors: Int[Array, "*B 3 S"], which: Int[Array, "*B"]) -> Int[Array, "*B 3 S"]:
+        """Moves made to be taken to themselves by one of the subgroups of `kept`: of the places that it exchanges,
+        the others' entries become the first's.  A move of which a factor became zero stays what it was."""
+        flat = factors.reshape(*factors.shape[:-2], -1)
+        even = jnp.take_along_axis(flat, jnp.asarray(self.kept)[which], axis=-1).reshape(factors.shape)
+        there = jnp.all(jnp.any(even, axis=-1), axis=-1)
+        return jnp.where(there[..., None, None], even, factors)
 
     def expand(self, factors: np.ndarray, ring: Ring) -> np.ndarray:
         """All terms of canonical moves `[M, 3, S]` (NumPy), as `[R, 3, S]`; null moves are left out."""
@@ -116,16 +128,48 @@ class Symmetry:
         return images[new].astype(factors.dtype)
 
     def keeps(self, tensor: np.ndarray) -> bool:
-        """Whether a tensor (NumPy) has this symmetry."""
-        if self.cyclic:
-            cycled = np.moveaxis(tensor, 0, -1)
-            if cycled.shape != tensor.shape or not (cycled == tensor).all():
-                return False
-        if self.transposes:
-            first, second, third = (np.array(x) for x in self.transposes)
-            mirrored = tensor[np.ix_(third, second, first)].transpose(2, 1, 0)
-            return mirrored.shape == tensor.shape and bool((mirrored == tensor).all())
-        return True
+        """Whether a tensor (NumPy, S x S x S) has this symmetry."""
+        return all((taken == tensor).all() for taken in self._taken(tensor))
+
+    def entries(self, dims: tuple[int, int, int], side: int) -> np.ndarray:
+        """Of the entries of a tensor with this symmetry, as places in `dims` (row-major), one of each that are always
+        equal."""
+        whole = np.arange(side**3).reshape(side, side, side)
+        first = np.min([whole, *self._taken(whole)], axis=0) == whole
+        return np.flatnonzero(first[: dims[0], : dims[1], : dims[2]])
+
+    def modes(self) -> list[int]:
+        """Of the modes, one of each that are exchanged."""
+        if self.order == 1:
+            return [0, 1, 2]
+        side = self.table.shape[1] // 3
+        return np.unique(np.min(self.table[:, ::side] // side, axis=0)).tolist()
+
+    def vectors(self, vectors: np.ndarray, mode: int, prime: int) -> np.ndarray:
+        """Of vectors over GF(prime), int `[V, D]`, in which a mode of a tensor with this symmetry is contracted, which
+        to take of each that leave matrices of the same rank, whatever the tensor; their places.  With a vector, all
+        that an exchange takes it to are there, up to scale."""
+        if self.order == 1:
+            return np.arange(len(vectors))
+        side, dim = self.table.shape[1] // 3, vectors.shape[1]
+        own = np.unique([x[mode] % side for x in self.table.reshape(-1, 3, side) if x[mode, 0] // side == mode], axis=0)
+        images = vectors[:, own[:, :dim]]
+        lead = np.take_along_axis(images, np.argmax(images != 0, axis=-1)[..., None], axis=-1)
+        inverses = np.array([0] + [pow(x, -1, prime) for x in range(1, prime)])
+        keys = (images * inverses[lead] % prime) @ (prime ** np.arange(dim))
+        place = {key: index for index, key in reversed(list(enumerate(np.min(keys, axis=1).tolist())))}
+        return np.array(sorted(place.values()))
+
+    def _taken(self, tensor: np.ndarray) -> Iterator[np.ndarray]:
+        """What the elements take a tensor to."""
+        if self.order > 1:
+            side = len(tensor)
+            for element in self.table.reshape(-1, 3, side):
+                yield tensor.transpose(element[:, 0] // side)[np.ix_(*(element % side))]
+
+
+TRIVIAL = Symmetry()
+"""Of what has none: every move is one term."""
 
 
 @partial(jax.jit, static_argnums=(0, 2))
@@ -133,11 +177,44 @@ def _orbit(symmetry: Symmetry, factors: Int[Array, "M 3 S"], ring: Ring):
     return symmetry.orbit(factors, ring)
 
 
-def transposes(n: int, m: int, side: int) -> tuple[tuple[int, ...], ...]:
-    """`Symmetry.transposes` of the n x m times m x m product, each mode padded to `side`."""
-    maps = []
-    for rows, columns in ((n, m), (m, m), (m, n)):
-        places = np.arange(side)
-        places[: rows * columns] = np.arange(rows * columns).reshape(columns, rows).T.reshape(-1)
-        maps.append(tuple(places.tolist()))
-    return tuple(maps)
+def generated(*exchanges: Int[np.ndarray, " P"]) -> Int[np.ndarray, "G P"]:
+    """All that can be made of some exchanges, one after another; what changes nothing first."""
+    found = [np.arange(len(exchanges[0]))]
+    known = {found[0].tobytes()}
+    for one in found:  # grows
+        for other in exchanges:
+            made = one[other]
+            if made.tobytes() not in known:
+                known.add(made.tobytes())
+                found.append(made)
+    return np.stack(found)
+
+
+def group(*exchanges: Int[np.ndarray, " P"]) -> Symmetry:
+    """The symmetry under some exchanges of places, such as those below; of none, the trivial one."""
+    return Symmetry(tuple(map(tuple, generated(*exchanges).tolist()))) if exchanges else TRIVIAL
+
+
+def cycled(side: int) -> Int[np.ndarray, " P"]:
+    """The exchange that cycles modes of S entries."""
+    return np.roll(np.arange(3 * side), -side)
+
+
+def transposed(n: int, m: int, side: int) -> Int[np.ndarray, " P"]:
+    """The exchange that transposes the n x m times m x m product, each mode padded to `side`."""
+    places = np.arange(3 * side).reshape(3, side)[::-1].copy()
+    for mode, (rows, columns) in enumerate(((n, m), (m, m), (m, n))):
+        inside = places[mode, : rows * columns]
+        places[mode, : rows * columns] = inside.reshape(columns, rows).T.reshape(-1)
+    return places.reshape(-1)
+
+
+def renumbered(orders: Sequence[Int[np.ndarray, " _"]], side: int) -> Int[np.ndarray, " P"]:
+    """The exchange that renumbers the n x m times m x p product's n rows, m inner ones and p columns, each mode padded to
+    `side`; `orders` says of each of the three which number comes to stand at each place."""
+    places = np.arange(3 * side).reshape(3, side)
+    for mode in range(3):
+        rows, columns = orders[mode], orders[(mode + 1) % 3]
+        taken = rows[:, None] * len(columns) + columns[None]
+        places[mode, : taken.size] = places[mode, taken.reshape(-1)]
+    return places.reshape(-1)

@@ -42,6 +42,12 @@ class Preset:
     """Moves are cyclic orbits."""
     transposed: bool = False
     """Moves are played with their transposes."""
+    reversed: bool = False
+    """Moves are played with those that count rows and columns from the other end."""
+    halved: bool = False
+    """Moves are played with those that exchange halves of them."""
+    terms: int = 0
+    """The most moves of a demonstration; 0: one more than the naive algorithm has."""
     basis_density: float | None = None
     """Of the random bases over Z_p, where they are to stay near the canonical one."""
     beam: BeamConfig = BeamConfig()
@@ -85,6 +91,16 @@ PRESETS: dict[str, Preset] = {
         ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, learner_steps=400, cyclic=True,
         transposed=True, beam=BeamConfig(width=1024, samples=262_144, moves=10),
     ),
+    # Five moves of up to 24 terms: no games, which are slow with them, and a policy that a beam need not make broader.
+    "4x4x4-symmetric-z2": Preset(
+        ("4,4,4",), "Z2", goal=49, network="wide", warmup_steps=15_000, decay_step=13_000, games=0, learner_steps=200,
+        cyclic=True, transposed=True, reversed=True, halved=True, terms=8,
+        beam=BeamConfig(width=1024, moves=7, temperature=1.0),
+    ),
+    "3x4x4-symmetric-z2": Preset(
+        ("3,4,4",), "Z2", goal=38, network="wide", warmup_steps=15_000, decay_step=13_000, games=0, learner_steps=200,
+        transposed=True, reversed=True, halved=True, terms=10, beam=BeamConfig(width=1024, moves=9, temperature=1.0),
+    ),
     "inside-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
         beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
@@ -99,6 +115,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dense": dict(
         torso="dense", head="dense", width=128, blocks=2, widening=2,
         policy_width=128, policy_layers=1, value_width=128, value_layers=1, root_samples=256,
+    ),
+    # The same for larger tensors.
+    "wide": dict(
+        torso="dense", head="dense", width=256, blocks=2, widening=2,
+        policy_width=256, policy_layers=1, value_width=256, value_layers=1, root_samples=256,
     ),
     # The paper's network at four widths.
     "tiny": dict(
@@ -191,7 +212,10 @@ def _laptop(
 ) -> AlphaTensor:
     """Minutes on two cores; experiments/RESULTS.md says what each choice was measured to do."""
     # An order-free player has no use for the past, and its state is that much smaller.
-    game = TensorGame(targets=targets, ring=ring, history=0, cyclic=preset.cyclic, transposed=preset.transposed)
+    game = TensorGame(
+        targets=targets, ring=ring, history=0, cyclic=preset.cyclic, transposed=preset.transposed,
+        reversed=preset.reversed, halved=preset.halved,
+    )  # fmt: skip
     assert game.side is not None
     return AlphaTensor(
         game=game,
@@ -209,16 +233,18 @@ def _laptop(
         ),
         training=TrainingConfig(
             games=preset.games, learner_steps=preset.learner_steps or 200 * preset.games // 256, batch=256,
-            learning_rate=5e-3, clip=1.0, warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=64 * preset.games,
+            learning_rate=5e-3, clip=1.0, warmup_steps=preset.warmup_steps, decay_step=preset.decay_step,
+            capacity=64 * max(preset.games, 1),
             # What a move of so many terms is worth is that much less exact.
             winners=0.0 if len(targets) > 1 else 0.25 * game.symmetry.order,
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
-            demonstration_share=0.7, best_share=0.15, archive_share=0.5, labels=4, played_labels=4,
+            demonstration_share=0.7 if preset.games else 0.85, best_share=0.15,
+            archive_share=0.5 if preset.games else 0.0, labels=4, played_labels=4,
             order_free=True, shared_basis=False, pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
-            mastery=0.4, patience=12 if len(targets) == 1 else 0,
+            mastery=0.4 if preset.games else 0.0, patience=12 if preset.games and len(targets) == 1 else 0,
             # Near the canonical basis all games may end in the naive algorithm.  Over Z, far from it, what decomposes
             # the target has larger entries than a move may have.
             canonical_share=0.0 if ring.modulus and not preset.basis_density else 0.1,
@@ -226,7 +252,7 @@ def _laptop(
                 0.04 if not ring.modulus else preset.basis_density or (0.3 if preset.cyclic else 0.5)
             ),
             # Of the moves of the naive 2 x 3 x 3, and of its best schemes, half are their own transposes.
-            distribution=Distribution(min_density=0.05, cubes=1.0 if preset.transposed else 0.5),
+            distribution=Distribution(min_density=0.05, terms=preset.terms, cubes=1.0 if preset.transposed else 0.5),
         ),
         # Any target goes with any preset, over any ring.
         beam=replace(preset.beam, classes=preset.beam.classes and classes.told_apart_in(game)) if len(targets) == 1 else BeamConfig(),

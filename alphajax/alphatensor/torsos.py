@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.game import Observation
 from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.orbits import TRIVIAL, Symmetry
 from alphajax.alphatensor.ranks import add_gf3, matrix_rank, rank_gf2, rank_gf3
 
 
@@ -132,41 +133,63 @@ def largest_weight(side: int, prime: int, count: int) -> int:
     return max(weight - (total > count), 1)
 
 
+def probes(
+    side: int, prime: int, count: int, symmetry: Symmetry = TRIVIAL, mode: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of `probe_vectors` up to the largest weight such that at most `count` are chosen, and which are
+    chosen: one of each that see the same of a tensor with this symmetry."""
+    most = largest_weight(side, prime, count * symmetry.order)
+    for weight in range(most, 0, -1):
+        vectors = probe_vectors(side, prime, weight)
+        chosen = symmetry.vectors(vectors, mode, prime)
+        if len(chosen) <= count:
+            break
+    return vectors, chosen
+
+
 def rank_profiles(
-    residual: Int[Array, "B I J K"], prime: int, vectors: np.ndarray, mode: int = 0
+    residual: Int[Array, "B I J K"], prime: int, vectors: np.ndarray, mode: int = 0, chosen: np.ndarray | None = None
 ) -> Int[Array, "B V"]:
-    """Rank over GF(prime) of the residual contracted in one mode with each of `vectors`, int `[V, D]`.
+    """Rank over GF(prime) of the residual contracted in one mode with each of `vectors`, int `[V, D]`, or with those
+    `chosen` by their places.
 
     The vectors are all of weight 1 up to some weight, as from `probe_vectors`; D is at most that mode's length,
     and the residual is zero beyond D there.  If it is a sum of few terms, contracting with a vector that is
     orthogonal to most of their factors leaves a matrix of low rank: the profile nearly shows the factors.
     """
-    # The batch goes last, where the hardware's lanes are: [axis, row, column, B].
-    x = jnp.moveaxis(residual, (mode + 1, 0), (0, 3))[: vectors.shape[1]]
-    if x.shape[1] > x.shape[2]:  # a rank takes as many rounds as there are rows
-        x = jnp.swapaxes(x, 1, 2)
-    rows, columns = x.shape[1:3]
-    # Twice as many lanes where a row fits.
-    x = x.astype(jnp.int16 if prime in (2, 3) and columns < 16 else jnp.int32) % prime
+    chosen = np.arange(len(vectors)) if chosen is None else chosen
+    row, column = (other for other in range(3) if other != mode)
+    if residual.shape[row + 1] > residual.shape[column + 1]:  # a rank takes as many rounds as there are rows
+        row, column = column, row
+    rows, columns = residual.shape[row + 1], residual.shape[column + 1]
+    x = residual.astype(jnp.int32 if prime > 3 else jnp.promote_types(residual.dtype, jnp.int16)) % prime
     if prime in (2, 3):
-        # Rows as bit masks, one for each value: adding slices is a few bit operations.
+        # Rows as bit masks, one for each value, in twice as many lanes where one fits: adding slices is a few bit
+        # operations.  They are made before the batch goes last, where the lanes are: [axis, row, B].
+        lanes = np.dtype(np.uint16 if prime == 2 and columns <= 16 else np.int16 if columns < 16 else np.int32)
+        bits = np.left_shift(1, np.arange(columns)).astype(lanes).reshape([-1 if i == column else 1 for i in range(-1, 3)])
         masks = tuple(
-            sum((x[:, :, c] == value).astype(x.dtype) << x.dtype.type(c) for c in range(columns))
-            for value in range(1, prime)
-        )  # [axis, row, B]
+            jnp.sum(jnp.where(x == value, bits, lanes.type(0)), axis=column + 1, dtype=lanes) for value in range(1, prime)
+        )
+        last = (1, 2, 0) if mode < row else (2, 1, 0)
+        masks = tuple(jnp.transpose(mask, last)[: vectors.shape[1]] for mask in masks)
+        # On a CPU they would be fused into all that is made of them, and made again for each.
+        masks = jax.lax.optimization_barrier(masks)
         if prime == 2:
             (sums,) = _mix(masks, vectors, lambda a, b: (a[0] ^ b[0],))
-            ranks = rank_gf2([sums[:, row] for row in range(rows)])
+            ranks = rank_gf2([sums[chosen, i] for i in range(rows)])
         else:
-            ones, twos = (jnp.moveaxis(x, 1, 0) for x in _mix(masks, vectors, add_gf3))
+            ones, twos = (jnp.moveaxis(x[chosen], 1, 0) for x in _mix(masks, vectors, add_gf3))
             ranks = rank_gf3((ones, twos), columns)
+        ranks = ranks.astype(jnp.int32)
     else:
         # In float32 the contraction is one matrix product, and exact below 2^24.
+        x = jnp.transpose(x, (mode + 1, row + 1, column + 1, 0))[: vectors.shape[1]]
         flat = x.astype(jnp.float32).reshape(x.shape[0], -1)
         mixed = jnp.matmul(
-            vectors.astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
+            vectors[chosen].astype(np.float32), flat, precision=jax.lax.Precision.HIGHEST
         )
-        matrices = mixed.astype(jnp.int32).reshape(len(vectors), rows, columns, -1)
+        matrices = mixed.astype(jnp.int32).reshape(len(chosen), rows, columns, -1)
         ranks = matrix_rank(jnp.moveaxis(matrices, -1, 1), prime)
     return jnp.moveaxis(ranks, -1, 0)
 
@@ -212,22 +235,24 @@ class DenseTorso(nn.Module):
     dtype: jnp.dtype
     dims: tuple[int, int, int] | None = None
     """The largest lengths of the modes (default: S); beyond them a residual is zero."""
-    cyclic: bool = False
-    """The residual is the same when its modes are cycled: one of them is profiled."""
+    symmetry: Symmetry = TRIVIAL
+    """That of the residual: of entries that are always equal one is shown, and of modes that are exchanged one is
+    profiled."""
 
     @nn.compact
     def __call__(self, obs: Observation) -> Float[Array, "B 1 C"]:
         batch, side = obs.residual.shape[0], obs.residual.shape[-1]
         dims = self.dims or (side,) * 3
         inside = obs.residual[:, : dims[0], : dims[1], : dims[2]]
-        features = [inside.reshape(batch, -1).astype(self.dtype)]
+        entries = inside.reshape(batch, -1).astype(self.dtype)
+        features = [entries if self.symmetry == TRIVIAL else entries[:, self.symmetry.entries(dims, side)]]
         if self.profile_vectors:
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):
-                for mode, size in enumerate(dims[:1] if self.cyclic else dims):
-                    weight = largest_weight(size, prime, self.profile_vectors)
-                    vectors = probe_vectors(size, prime, weight)
-                    ranks = rank_profiles(inside, prime, vectors, mode)
+                for mode in self.symmetry.modes():
+                    size = dims[mode]
+                    vectors, chosen = probes(size, prime, self.profile_vectors, self.symmetry, mode)
+                    ranks = rank_profiles(inside, prime, vectors, mode, chosen)
                     most = min(dims[:mode] + dims[mode + 1 :])
                     steps = ranks[..., None] > np.arange(most)[None, None]
                     features.append(steps.reshape(batch, -1).astype(self.dtype))

@@ -16,7 +16,7 @@ from alphajax.alphatensor.game import TensorGame
 from alphajax.alphatensor.mix import MixConfig
 from alphajax.alphatensor.moves import Move, Ring
 from alphajax.alphatensor.network import NetworkConfig
-from alphajax.alphatensor.orbits import Symmetry
+from alphajax.alphatensor.orbits import cycled, group
 from alphajax.search import SearchConfig, SearchResult
 from alphajax.training import Step, TrainingConfig
 
@@ -314,7 +314,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         taken = {tuple(row.ravel().tolist()) for row in prefix if row.any()}
         assert taken < rows and len(taken) == prefix.any((1, 2)).sum()
         others = np.array([row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken])
-        terms = Symmetry(True).expand(others, ring) if cyclic else others
+        terms = group(cycled(4)).expand(others, ring) if cyclic else others
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
         np.testing.assert_array_equal(states.residual[b], total)
         assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
@@ -328,7 +328,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     np.testing.assert_array_equal(short.moves, begun_short.moves)
     for b in np.flatnonzero(np.asarray(short.moves)):
         terms = np.asarray(begun_short.prefix[b], int)
-        terms = Symmetry(True).expand(terms, ring) if cyclic else terms
+        terms = group(cycled(4)).expand(terms, ring) if cyclic else terms
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0)) + np.asarray(short.residual[b])
         changed = bases.change_tensor(jnp.asarray(game.padded[0]), begun_short.basis.matrices[b], ring)
         np.testing.assert_array_equal(total % 2, changed)
@@ -345,7 +345,7 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     assert sums["return"] == -int(begun.moves[b]) - len(left)
     assert not memory.tally.any()  # it only repeated what kept the limit
     found = np.asarray(memory.factors[0])
-    terms = Symmetry(True).expand(found, ring) if cyclic else found
+    terms = group(cycled(4)).expand(found, ring) if cyclic else found
     total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
     np.testing.assert_array_equal(total, game.padded[0])
 

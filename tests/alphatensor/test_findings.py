@@ -7,7 +7,7 @@ from alphajax import runs
 from alphajax.alphatensor import lifting, presets, scheme_files, schemes, tensors
 from alphajax.alphatensor.findings import Findings, NotAScheme, to_scheme
 from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.orbits import Symmetry
+from alphajax.alphatensor.orbits import cycled, group
 
 # The two orbits of Strassen's algorithm beside the cube of the identity, entries (11, 12, 21, 22).
 ORBITS = np.array(
@@ -20,7 +20,7 @@ ORBITS = np.array(
 
 @pytest.mark.parametrize("ring", [Ring(), Ring(2)], ids="{0.name}".format)
 def test_a_scheme_begins_with_the_cubes_that_were_given(ring):
-    terms = Symmetry(True).expand(ring.reduce(ORBITS), ring)
+    terms = group(cycled(4)).expand(ring.reduce(ORBITS), ring)
     target = tensors.matmul_without_cubes(2, [[1, 2]])
     scheme = to_scheme(terms, 6, target, ring.name)
     assert scheme.rank == 7 and scheme.sizes == (2, 2, 2)
