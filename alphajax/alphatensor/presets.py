@@ -97,10 +97,6 @@ PRESETS: dict[str, Preset] = {
         cyclic=True, transposed=True, reversed=True, halved=True, terms=8,
         beam=BeamConfig(width=1024, moves=7, temperature=1.0),
     ),
-    "3x4x4-symmetric-z2": Preset(
-        ("3,4,4",), "Z2", goal=38, network="wide", warmup_steps=15_000, decay_step=13_000, games=0, learner_steps=200,
-        transposed=True, reversed=True, halved=True, terms=10, beam=BeamConfig(width=1024, moves=9, temperature=1.0),
-    ),
     "inside-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
         beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
