@@ -90,7 +90,7 @@ class AlphaTensor:
             ):
                 if not good:
                     raise ValueError(
-                        f"{name} does not keep a tensor symmetric, as game.{' and game.'.join(self.game.symmetries)} need;"
+                        f"{name} does not keep a tensor symmetric, as orbits need (game.{', game.'.join(self.game.symmetries)});"
                         " expected network.signed_permutations=False and mix.flip_checks=0"
                     )
         if self.training.winners and len(self.game.targets) > 1:

@@ -28,7 +28,7 @@ class Distribution:
     """Each demonstration draws its own probability of a non-zero entry, uniform in between (the
     paper's supplement is read as a fixed 0.2 with entries +-1 at .099 and +-2 at .001)."""
     terms: int = 0
-    """The most of a demonstration, in moves; 0: one more than the limit allows.  Who begins inside finished games
+    """The most of a demonstration, in moves; 0: one more than the limit allows, as far as the naive algorithm has them.  Who begins inside finished games
     (`inside.py`) sees no longer ones."""
     all_shapes: bool = False
     """Each demonstration has lengths of its own, between 1 and the target's, and no more terms than a general tensor
@@ -106,7 +106,11 @@ def random_factors(
 def random_orbits(
     key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution, symmetry: Symmetry
 ) -> Int[Array, "B R 3 S"]:
-    """The moves with a share among them that some exchanges take to themselves, each orbit in its one spelling."""
+    """The moves with a share among them that some exchanges take to themselves, each orbit in its one spelling.
+
+    All of `symmetry.kept` are as likely there.  A move of which a factor becomes zero stays what it was, and where signs
+    are, a few orbits (.2 to .4 %) are zero in all: an exchange takes a term of theirs to its negative.
+    """
     share_key, draw_key, which_key = jax.random.split(key, 3)
     share = jax.random.uniform(share_key, (factors.shape[0], 1), maxval=distribution.cubes)
     alone = jax.random.uniform(draw_key, factors.shape[:2]) < share

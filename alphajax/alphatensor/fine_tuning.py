@@ -62,7 +62,7 @@ class TailoredAgent(AlphaTensor):
             raise ValueError(f"targets: received {len(self.game.targets)}; expected one to tailor for")
         if self.game.symmetry.order > 1 or self.given.any():
             raise ValueError(
-                "game.cyclic, game.transposed, or a target with given cubes: tailoring measures schemes whose every"
+                "moves that are orbits, or a target with given cubes: tailoring measures schemes whose every"
                 " term was played; expected none of these"
             )
         if self.beam.width:

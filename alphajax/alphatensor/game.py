@@ -96,8 +96,9 @@ class TensorGame:
                 raise ValueError(f"{setting}: received target {names}; expected {what}")
         # One by one: what does not keep a target the same may be one of a group without end.
         for setting, exchange in self._exchanges.items():
-            for target, padded in zip(self.targets, self.padded, strict=True):
-                if not orbits.group(exchange).keeps(padded):
+            for target in self.targets:
+                padded = np.pad(self.ring.reduce(target.array), [(0, self.side - size) for size in target.shape])
+                if not orbits.group(exchange).keeps(padded) or (setting == "cyclic" and len(set(target.shape)) > 1):
                     raise ValueError(
                         f"{setting}: target {target.name} of shape {target.shape} is not the same after that;"
                         " expected one that is, as n,n,n is when its modes are cycled"

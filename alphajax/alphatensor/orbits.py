@@ -52,8 +52,9 @@ class Symmetry:
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """Of the subgroups of one or two elements, except the trivial one, each once: which place is the first of
-        those that it exchanges with each place, int `[K, 3 S]`."""
+        """Of the subgroups that one or two elements generate, except the trivial one, each once (those that exchange the
+        same places count as one): which place is the first of those that it exchanges with each place, int
+        `[K, 3 S]`."""
         found = {}
         for pair in itertools.combinations_with_replacement(self.table[1:], 2):
             first = np.min(generated(*pair), axis=0)
@@ -76,17 +77,16 @@ class Symmetry:
     def orbit(
         self, factors: Int[Array, "*B 3 S"], ring: Ring
     ) -> tuple[Int[Array, "*B G 3 S"], Bool[Array, "*B G"]]:
-        """The images of canonical moves, canonical, and which of them differ from all before them: the orbit's
-        terms."""
+        """The images of moves, canonical, and which of them differ from all before them: the orbit's terms."""
         images = canonical(self.images(factors), ring)
-        fixed = jnp.all(images == factors[..., None, :, :], axis=(-2, -1))
+        fixed = jnp.all(images == images[..., :1, :, :], axis=(-2, -1))
         # Where h takes a move to itself, h, then g, takes it to where g does.
         earlier = self.products < np.arange(self.order)[:, None]
         again = jnp.einsum("...h,gh->...g", fixed.astype(jnp.int32), earlier.astype(np.int32))
         return images, again == 0
 
     def terms(self, factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B"]:
-        """How many terms canonical moves play."""
+        """How many terms moves play."""
         if self.order == 1:
             return jnp.ones(factors.shape[:-2], jnp.int32)
         return jnp.sum(self.orbit(factors, ring)[1], axis=-1, dtype=jnp.int32)
@@ -100,8 +100,9 @@ class Symmetry:
         if self.order == 1:
             return canonical(factors, ring)
         images = canonical(self.images(factors), ring)
-        # Beyond 31 bits this wraps, which orders factors no less well.
-        weights = (np.cumprod(np.full(factors.shape[-1], ring.base, np.uint64)) % 2**31).astype(np.int32)
+        # Beyond 31 bits the powers of another base, which order factors no less well.
+        base = ring.base if ring.base ** factors.shape[-1] < 2**31 else 48271
+        weights = np.array([pow(base, place, 2**31 - 1) for place in range(1, factors.shape[-1] + 1)], np.int32)
         rank = jnp.einsum("...s,s->...", images.astype(jnp.int32), weights)
         left = jnp.ones(rank.shape[:-1], bool)
         for mode in range(3):
@@ -119,7 +120,7 @@ class Symmetry:
         return jnp.where(there[..., None, None], even, factors)
 
     def expand(self, factors: np.ndarray, ring: Ring) -> np.ndarray:
-        """All terms of canonical moves `[M, 3, S]` (NumPy), as `[R, 3, S]`; null moves are left out."""
+        """All terms of moves `[M, 3, S]` (NumPy), as `[R, 3, S]`; null moves are left out."""
         played = factors[np.asarray(factors).any(axis=-1).all(axis=-1)]
         count = len(played)
         # Null moves fill up to a power of two, so that few shapes are compiled.

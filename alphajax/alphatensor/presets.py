@@ -47,7 +47,7 @@ class Preset:
     halved: bool = False
     """Moves are played with those that exchange halves of them."""
     terms: int = 0
-    """The most moves of a demonstration; 0: one more than the naive algorithm has."""
+    """The most moves of a demonstration; 0: as many as the naive algorithm has terms."""
     basis_density: float | None = None
     """Of the random bases over Z_p, where they are to stay near the canonical one."""
     beam: BeamConfig = BeamConfig()
@@ -91,7 +91,8 @@ PRESETS: dict[str, Preset] = {
         ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, learner_steps=400, cyclic=True,
         transposed=True, beam=BeamConfig(width=1024, samples=262_144, moves=10),
     ),
-    # Five moves of up to 24 terms: no games, which are slow with them, and a policy that a beam need not make broader.
+    # Five moves of up to 24 terms: no games, which are slow with them (so nothing is learned from any), and a policy that a
+    # beam need not make broader.
     "4x4x4-symmetric-z2": Preset(
         ("4,4,4",), "Z2", goal=49, network="wide", warmup_steps=15_000, decay_step=13_000, games=0, learner_steps=200,
         cyclic=True, transposed=True, reversed=True, halved=True, terms=8,

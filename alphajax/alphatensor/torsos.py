@@ -163,7 +163,7 @@ def rank_profiles(
         row, column = column, row
     rows, columns = residual.shape[row + 1], residual.shape[column + 1]
     x = residual.astype(jnp.int32 if prime > 3 else jnp.promote_types(residual.dtype, jnp.int16)) % prime
-    if prime in (2, 3):
+    if prime in (2, 3) and columns <= 31:
         # Rows as bit masks, one for each value, in twice as many lanes where one fits: adding slices is a few bit
         # operations.  They are made before the batch goes last, where the lanes are: [axis, row, B].
         lanes = np.dtype(np.uint16 if prime == 2 and columns <= 16 else np.int16 if columns < 16 else np.int32)

@@ -9,12 +9,14 @@ import pytest
 
 from alphajax.alphatensor.game import Observation
 from alphajax.alphatensor.moves import Ring
+from alphajax.alphatensor.orbits import cycled, group
 from alphajax.alphatensor.torsos import (
     AttentiveTorso,
     DenseTorso,
     attend,
     largest_weight,
     probe_vectors,
+    probes,
     rank_profiles,
 )
 
@@ -157,6 +159,14 @@ def test_a_dense_torso_sees_nothing_beyond_the_modes_lengths():
     params = jax.eval_shape(torso.init, jax.random.key(0), obs)
     inputs, steps = 2 * 3 * S, 3 * 3 + 7 * 2 + 7 * 2  # vectors times ranks, which the shorter side bounds
     assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + steps + 7
+
+
+def test_a_dense_torso_sees_one_of_what_is_always_equal():
+    torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (S,) * 3, group(cycled(S)))
+    params = jax.eval_shape(torso.init, jax.random.key(0), observation(jnp.int8))
+    inputs = (S**3 - S) // 3 + S  # all that have no two equal places turn in threes
+    vectors = len(probes(S, 2, 7)[0])
+    assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + vectors * S + 7
 
 
 def test_as_many_vectors_are_profiled_as_their_weight_allows():
