@@ -79,6 +79,8 @@ class Symmetry:
     ) -> tuple[Int[Array, "*B G 3 S"], Bool[Array, "*B G"]]:
         """The images of moves, canonical, and which of them differ from all before them: the orbit's terms."""
         images = canonical(self.images(factors), ring)
+        if self.order == 1:
+            return images, jnp.ones(images.shape[:-2], bool)
         fixed = jnp.all(images == images[..., :1, :, :], axis=(-2, -1))
         # Where h takes a move to itself, h, then g, takes it to where g does.
         earlier = self.products < np.arange(self.order)[:, None]
