@@ -266,6 +266,7 @@ class AlphaTensor:
         shared = mix.shared_basis and equal
         density_key, key = jax.random.split(key)
         density = jax.random.uniform(density_key, maxval=most)
+        # What only cycles modes is kept by any basis that is the same in all three: these are more.
         if game.symmetries not in ((), ("cyclic",)):
             return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry)
         return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)

@@ -28,8 +28,8 @@ class Distribution:
     """Each demonstration draws its own probability of a non-zero entry, uniform in between (the
     paper's supplement is read as a fixed 0.2 with entries +-1 at .099 and +-2 at .001)."""
     terms: int = 0
-    """The most of a demonstration, in moves; 0: one more than the limit allows, as far as the naive algorithm has them.  Who begins inside finished games
-    (`inside.py`) sees no longer ones."""
+    """The most of a demonstration, in moves; 0: one more than the limit allows, as far as the naive algorithm has
+    them.  Who begins inside finished games (`inside.py`) sees no longer ones."""
     all_shapes: bool = False
     """Each demonstration has lengths of its own, between 1 and the target's, and no more terms than a general tensor
     of such a shape."""

@@ -113,11 +113,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         torso="dense", head="dense", width=128, blocks=2, widening=2,
         policy_width=128, policy_layers=1, value_width=128, value_layers=1, root_samples=256,
     ),
-    # The same for larger tensors.
-    "wide": dict(
-        torso="dense", head="dense", width=256, blocks=2, widening=2,
-        policy_width=256, policy_layers=1, value_width=256, value_layers=1, root_samples=256,
-    ),
     # The paper's network at four widths.
     "tiny": dict(
         width=32, blocks=1, heads=2, head_width=16, widening=1, policy_width=32, policy_layers=1,
@@ -134,6 +129,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     ),
     "paper": dict(),
 }  # fmt: skip
+# The dense one for larger tensors.
+NETWORKS["wide"] = NETWORKS["dense"] | dict(width=256, policy_width=256, value_width=256)
 
 
 def token_entries(ring: Ring, side: int, largest: int = 128) -> int:
