@@ -180,6 +180,7 @@ def rows(system, progress, findings) -> dict[str, str]:
         "solved": f"{solved}/{system.training.games}"
         + (f", mean length {m['play/length'] / solved:.1f}" if solved else ""),
         "return": f"{m['play/return'] / system.training.games:.2f}",
+        **({"beam": f"{m['play/beam_solved']} found"} if system.beam.width else {}),
     }
     if system.mix.patience:
         shown["network"] = f"{m['networks']}"

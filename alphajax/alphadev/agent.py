@@ -14,8 +14,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphadev import archive, symmetries
+from alphajax.alphadev import archive, beam, symmetries
 from alphajax.alphadev.archive import Pool
+from alphajax.alphadev.beam import BeamConfig
 from alphajax.alphadev.game import AssemblyGame, Observation, State
 from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
@@ -97,6 +98,8 @@ class AlphaDev:
     search: SearchConfig = SearchConfig(dirichlet_alpha=0.03)
     training: TrainingConfig = TrainingConfig()
     mix: MixConfig = MixConfig()
+    beam: BeamConfig = BeamConfig()
+    """Beyond the paper: after each iteration's games, a beam looks for a shorter program than the best."""
     uniform: bool = False
     """The control: candidates drawn uniformly, no network."""
 
@@ -263,6 +266,37 @@ class AlphaDev:
             "ended_early": jnp.sum(~states.right & (states.length < states.limit), dtype=jnp.int32),
         }
         return memory, flat, played.mask.reshape(-1), sums
+
+    def explore(self, params, key: jax.Array, memory: Memory):
+        """A beam for a shorter program than the best of this network, from the beginning or, as often as games, inside
+        one of the archive's; what it finds is remembered as played games are."""
+        if not self.beam.width:
+            return memory, None, {}
+        none = memory, {"beam_solved": jnp.int32(0), "beam_moves": jnp.int32(0)}
+        # Where games need promising beginnings to get to an end, a beam that knows no end does not get there either.
+        known = (memory.pool.length[0] <= self.game.max_moves) | (not self.mix.unfinished)
+        memory, sums = jax.lax.cond(known, lambda: self._beam(params, key, memory), lambda: none)
+        return memory, None, sums
+
+    def _beam(self, params, key: jax.Array, memory: Memory):
+        game = self.game
+        start_key, inside_key, key = jax.random.split(key, 3)
+        limit = jnp.minimum(self.limit(memory), jnp.maximum(memory.pool.length[0] - 1, 1))
+        begun = archive.beginnings(inside_key, memory.pool, self.mix.archive_share, 1)[0]
+        start = game.append_all(game.emphasised(start_key, game.empty(limit)), begun)
+        found = beam.search(params, key, game.surveyed(start), begun, game, self.policy, self.beam)
+        right = found.length > 0
+        programs = jax.lax.cond(
+            jnp.any(right),
+            jax.vmap(lambda x, right: archive.without_redundant(game, x, right, False)),
+            lambda x, right: x,
+            found.programs, right,
+        )  # fmt: skip
+        length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), game.max_moves + 1)
+        after = self._remember(memory, programs, length)
+        # An iteration is counted when its games are over.
+        memory = after._replace(waited=jnp.minimum(after.waited, memory.waited))
+        return memory, {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled}
 
     def _ahead(self, correctness, observation, mask):
         """TD targets: rewards of the next `td_steps` moves, what is seen then, and whether to ask."""

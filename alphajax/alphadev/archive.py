@@ -14,12 +14,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games
 from alphajax.alphadev import machine
 from alphajax.alphadev.game import AssemblyGame, State
 from alphajax.alphadev.isa import Instruction, Op
+from alphajax.alphadev.symmetries import state_mark
 
 
 class Pool(NamedTuple):
@@ -74,7 +75,8 @@ def add(
     mark = marks(actions)
     if unfinished:
         # Unfinished ones are equal that lead to the same state, whatever the registers are called.
-        there = jax.vmap(lambda x: _state_mark(game, x))(actions)
+        after = jax.vmap(lambda x: game.append_all(game.empty(jnp.int16(game.max_moves)), x))(actions)
+        there = jax.vmap(lambda state: state_mark(game, state))(after)
         mark = jnp.where(jnp.isfinite(merit), there, mark)
     order = jnp.lexsort((-merit, mark, length))
     actions, length, mark, speed, merit = (x[order] for x in (actions, length, mark, speed, merit))
@@ -166,28 +168,6 @@ def most_promising(
 def merit(game: AssemblyGame, potential, length):
     """How promising unfinished programs of this potential and length are."""
     return potential - 0.5 * length / game.max_moves
-
-
-def _state_mark(game: AssemblyGame, actions: Int[Array, " T"]) -> Int[Array, ""]:
-    """A number for what a program leaves in the machine; the same however registers are named."""
-    after = game.append_all(game.empty(jnp.int16(game.max_moves)), actions).machine
-    held = after.held.reshape(after.held.shape[0], -1)
-    flags = jnp.concatenate([after.flag.reshape(-1), after.skip.reshape(-1)])
-
-    def of(x, salt=0):
-        places = jnp.arange(salt, salt + x.shape[0], dtype=jnp.uint32)
-        return jnp.sum(_mixed(x ^ _mixed(places)))
-
-    registers, memory = held[: game.task.registers], held[game.task.registers :].reshape(-1)
-    total = jnp.sum(_mixed(jax.vmap(of)(registers))) + of(memory, 1 << 16) + of(flags, 1 << 24)
-    return total.astype(jnp.int32)
-
-
-def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
-    """A hash of each number."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)
 
 
 def marks(actions: Int[Array, "N T"]) -> Int[Array, " N"]:

@@ -9,6 +9,7 @@ Which moves are legal is the business of `alphajax.alphadev.restrictions`.
 """
 
 import functools
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -400,7 +401,30 @@ def _survey(rules: Rules):
             x if there else jnp.broadcast_to(x[None], (size, *x.shape))
             for x, there in zip(fields, batched, strict=True)
         ]
-        found = batch(*whole)
+        found = _in_blocks(batch, _block(rules), whole)
         return found, jax.tree.map(lambda _: True, found)
 
     return survey
+
+
+CACHED = 1 << 16
+"""Bytes of the planes of states surveyed at a time on a CPU: what is made of them is several times as much, and a
+cache holds it.  Five numbers, 4,096 states: five times as fast as all at once."""
+
+
+def _in_blocks(function, block: int, fields: list[Array]) -> Survey:
+    """`function` of `block` states at a time."""
+    size = fields[0].shape[0]
+    if size <= 4 * block:  # fewer do not pay for the loop
+        return function(*fields)
+    count = -(-size // block)
+    fields = [jnp.pad(x, ((0, count * block - size), *[(0, 0)] * (x.ndim - 1))) for x in fields]
+    found = jax.lax.map(lambda one: function(*one), [x.reshape(count, block, *x.shape[1:]) for x in fields])
+    return jax.tree.map(lambda x: x.reshape(count * block, *x.shape[2:])[:size], found)
+
+
+def _block(rules: Rules) -> int:
+    """How many states are surveyed at a time."""
+    if jax.default_backend() != "cpu":
+        return sys.maxsize
+    return max(CACHED // rules.start.held.nbytes, 1)

@@ -28,7 +28,8 @@ class Preset:
 
 
 # Longer programs: more to learn from each game, and cheaper moves.  What is learned of one register
-# holds for all; games begin where the best programs have got to; a network that has settled goes.
+# holds for all; games begin where the best programs have got to; a network that has settled goes.  And a beam
+# shortens what games have found.
 LONG = (
     ("training.learner_steps", 64),
     ("search.simulations", 16),
@@ -36,6 +37,7 @@ LONG = (
     ("mix.archive_share", 0.5),
     ("mix.rename", True),
     ("mix.patience", 12),
+    ("beam.width", 256),
 )
 
 # Of a sort of up to k, what is reached is all there long before it is stored behind the right branches:

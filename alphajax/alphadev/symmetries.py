@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt32
 
-from alphajax.alphadev.game import AssemblyGame, Observation
+from alphajax.alphadev.game import AssemblyGame, Observation, State
 from alphajax.alphadev.isa import TWO_LOCATIONS, Op
 
 MOST = 720
@@ -79,3 +79,25 @@ def rename(table: Renamings, which: Int[Array, " B"], batch):
 def draw(table: Renamings, key: jax.Array, count: int) -> Int[Array, " B"]:
     """Numbers of renamings, one for each position."""
     return jax.random.randint(key, (count,), 0, len(table.locations))
+
+
+def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
+    """A number for what a program leaves in the machine; the same however registers are named."""
+    after = state.machine
+    held = after.held.reshape(after.held.shape[0], -1)
+    flags = jnp.concatenate([after.flag.reshape(-1), after.skip.reshape(-1)])
+
+    def of(x, salt=0):
+        places = jnp.arange(salt, salt + x.shape[0], dtype=jnp.uint32)
+        return jnp.sum(_mixed(x ^ _mixed(places)))
+
+    registers, memory = held[: game.task.registers], held[game.task.registers :].reshape(-1)
+    total = jnp.sum(_mixed(jax.vmap(of)(registers))) + of(memory, 1 << 16) + of(flags, 1 << 24)
+    return total.astype(jnp.int32)
+
+
+def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
+    """A hash of each number."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)

@@ -73,11 +73,3 @@ def merged(
     summed = jnp.log(jax.ops.segment_sum(jnp.exp(weight - top[group]), group, total)) + top
     likely, place = jax.lax.top_k(jnp.where(new & (ways >= 0), summed[group], -jnp.inf), count)
     return jnp.where(jnp.isfinite(likely), order[place] - old, 0), likely
-
-
-def one_of_each(kinds: Int[Array, "N 2"], score: Float[Array, " N"]) -> Float[Array, " N"]:
-    """The scores, but minus infinity for all of a kind except the best."""
-    order = jnp.lexsort((-score, *kinds.T))
-    ordered = kinds[order]
-    first = jnp.concatenate([jnp.ones(1, bool), jnp.any(ordered[1:] != ordered[:-1], axis=1)])
-    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(first, score[order], -jnp.inf))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alphajax.alphadev import game as game_module
 from alphajax.alphadev import machine, tasks
 from alphajax.alphadev.game import AssemblyGame, Rewards
 from alphajax.alphadev.isa import Op
@@ -65,6 +66,20 @@ def test_an_observation_is_the_state(sort2):
     assert int(seen.remaining) == 2 and int(seen.length) == 8
     assert seen.read.tolist() == [True, True] and seen.written.tolist() == [True, True]
     np.testing.assert_array_equal(seen.held, state.machine.held)
+
+
+def test_states_surveyed_in_blocks_are_those_surveyed_at_once(monkeypatch):
+    game = AssemblyGame(task=tasks.sort(2), keep_program=False)
+    empty = game.empty(jnp.int16(game.max_moves))
+    states = jax.vmap(lambda action: game.advance(empty, action))(jnp.arange(23, dtype=jnp.int16))
+    planes = game.rules.start.held.nbytes
+    monkeypatch.setattr(game_module, "CACHED", 23 * planes)
+    whole = jax.jit(jax.vmap(game.surveyed))(states)
+    monkeypatch.setattr(game_module, "CACHED", 5 * planes)
+    blocks = jax.jit(jax.vmap(game.surveyed)).lower(states).compile()
+    assert "while" in blocks.as_text()
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(blocks(states)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_replay_is_play(sort2):

@@ -1,0 +1,141 @@
+"""A beam: one search over many different machine states at once, instead of many games beside each other.
+
+Not in the paper.  A game that settles for one way to write a program goes on with that one; games beside each other
+mostly write the same one, in other orders.  A beam keeps the `width` best *different* states of the machine after every
+number of instructions: states that differ in the names of registers only are one.  From all of them together it
+draws `samples` instructions without replacement, and ranks what they lead to by
+
+    what is paid so far + value + prior * log-probability,
+
+where the value is what the network expects to be paid from there on, and the log-probability that of getting there in
+games drawn from its policy.  It ends with the first number of instructions at which some program is right, so
+that all that it returns are of one length.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from alphajax import winners
+from alphajax.alphadev.game import AssemblyGame, State
+from alphajax.alphadev.symmetries import state_mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamConfig:
+    """How wide, and by what."""
+
+    width: int = 0
+    """Different states kept after each instruction; 0: no beam."""
+    samples: int = 2048
+    """Instructions drawn after each, of all states together."""
+    temperature: float = 1.0
+    """At which they are drawn."""
+    spread: float = 0.3
+    """Of two states of which one is expected to be paid so much more, that one gets e times the samples."""
+    prior: float = 0.01
+    """What a state e times less likely is ranked behind; each beam draws its own between 0 and this.  What is right differs
+    from network to network, and with five times as much, or a fifth, a beam may find nothing."""
+
+    def __post_init__(self):
+        for name, low in (("width", 0), ("samples", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
+        if self.samples < self.width:
+            raise ValueError(f"samples: received {self.samples}; expected at least the width, {self.width}")
+        for name in ("temperature", "spread"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
+        if not self.prior >= 0:
+            raise ValueError(f"prior: received {self.prior}; expected 0 or more")
+
+
+class Kept(NamedTuple):
+    """The states after some number of instructions; a score of minus infinity: none."""
+
+    states: State
+    score: Float[Array, " B"]
+    log_prob: Float[Array, " B"]
+    programs: Int[Array, "B T"]
+
+
+class Found(NamedTuple):
+    """Right programs, all of one length; 0 where there is none; and how many instructions were drawn."""
+
+    programs: Int[Array, "B T"]
+    length: Int[Array, " B"]
+    sampled: Int[Array, ""]
+
+
+def search(
+    params: Any, key: jax.Array, start: State, begun: Int[Array, " T"], game: AssemblyGame, policy: Any, config: BeamConfig
+) -> Found:
+    """The shortest right programs that a beam comes to from a state, within its limit.
+
+    Args:
+      key: consumed.
+      start: one state, surveyed.
+      begun: the program that leads to it, -1 behind its end.
+      policy: has `propose` and `values`, as `NetworkPolicy`.
+    """
+    width = config.width
+    prior_key, key = jax.random.split(key)
+    prior = jax.random.uniform(prior_key, maxval=config.prior)
+    kept = Kept(
+        states=jax.tree.map(lambda x: jnp.broadcast_to(x[None], (width, *x.shape)), start),
+        score=jnp.where(np.arange(width) == 0, 0.0, -jnp.inf),
+        log_prob=jnp.zeros(width),
+        programs=jnp.broadcast_to(begun[None], (width, game.max_moves)),
+    )
+
+    def going(carry):
+        _, kept, length, _ = carry
+        return jnp.any(jnp.isfinite(kept.score)) & ~jnp.any(length > 0)
+
+    def go(carry):
+        depth, kept, *_ = carry
+        kept, length, right = _move(params, jax.random.fold_in(key, depth), depth, kept, start, prior, game, policy, config)
+        return depth + 1, kept, length, right
+
+    none = jnp.zeros(width, jnp.int32)
+    depth, _, length, programs = jax.lax.while_loop(going, go, (jnp.int32(0), kept, none, kept.programs))
+    return Found(programs, length, depth * config.samples)
+
+
+def _move(params, key, depth, kept: Kept, start: State, prior, game: AssemblyGame, policy, config: BeamConfig):
+    """One instruction more: what is kept then, and which programs are right with it."""
+    width, count = config.width, game.action_count
+    place = start.length.astype(jnp.int32) + depth
+    seen = jax.vmap(game.observe)(kept.states)
+    propose_key, key = jax.random.split(key)
+    marked = jax.vmap(lambda state: state_mark(game, state))
+    actions, log_prob, _ = policy.propose(params, propose_key, seen, count)
+    there = (log_prob > jnp.finfo(jnp.float32).min) & jnp.isfinite(kept.score)[:, None]
+    likely = kept.score[:, None] / config.spread + log_prob / config.temperature
+    likely = jnp.where(there, likely + jax.random.gumbel(key, likely.shape), -jnp.inf)
+    likely, chosen = jax.lax.top_k(likely.reshape(-1), min(config.samples, width * count))
+    parent = chosen // count
+    action, log_prob = (x.reshape(-1)[chosen] for x in (actions, log_prob))
+    log_prob += kept.log_prob[parent]
+    before = jax.tree.map(lambda x: x[parent], kept.states)
+    after = jax.vmap(lambda state, action: game.surveyed(game.advance(state, action)))(before, action)
+    paid = game.rewards.weight * (game.potential(after) - game.potential(start))
+    score = paid + policy.values(params, jax.vmap(game.observe)(after)) + prior * log_prob
+    drawn = jnp.isfinite(likely)
+    right = drawn & after.right
+    marks = marked(after)
+    goes_on = drawn & ~jax.vmap(game.is_terminal)(after) & (marks != marked(kept.states)[parent])
+    score = winners.one_of_each(marks[:, None], jnp.where(goes_on, score, -jnp.inf))
+
+    def programs(number):
+        return kept.programs[parent[number]].at[:, place].set(action[number])
+
+    score, best = jax.lax.top_k(score, width)
+    new = Kept(jax.tree.map(lambda x: x[best], after), score, log_prob[best], programs(best))
+    is_right, ended = jax.lax.top_k(right.astype(jnp.int32), width)
+    return new, is_right * (place + 1), programs(ended)
+
