@@ -87,7 +87,7 @@ def search(
     prior = jax.random.uniform(prior_key, maxval=config.prior)
     kept = Kept(
         states=jax.tree.map(lambda x: jnp.broadcast_to(x[None], (width, *x.shape)), start),
-        score=jnp.where(np.arange(width) == 0, 0.0, -jnp.inf),
+        score=jnp.where((np.arange(width) == 0) & ~game.is_terminal(start), 0.0, -jnp.inf),
         log_prob=jnp.zeros(width),
         programs=jnp.broadcast_to(begun[None], (width, game.max_moves)),
     )

@@ -64,6 +64,13 @@ def test_it_goes_on_with_what_was_begun():
     np.testing.assert_array_equal(programs[:, :3], np.tile(numbers(*begun)[:3], (len(programs), 1)))
 
 
+def test_nothing_is_looked_for_where_the_game_is_over():
+    begun = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2)]
+    for limit in (2, 3):
+        programs, length, sampled = found(*begun, limit=limit)
+        assert not len(programs) and not length.any() and not sampled
+
+
 def test_states_that_are_kept_differ_by_more_than_names():
     # Registers may be used in any order, and instructions may do nothing.
     game = dataclasses.replace(GAME, restrictions=Restrictions(registers_ascending=False, effective=False))
