@@ -48,11 +48,3 @@ def systematic(key: jax.Array, log_weights: Float[Array, " N"], count: int) -> I
     # Sums of float32 may end just below 1.
     last = log_weights.shape[0] - 1
     return jnp.minimum(jnp.searchsorted(share, marks, side="right"), last).astype(jnp.int32)
-
-
-def one_of_each(kinds: Int[Array, "N K"], score: Float[Array, " N"]) -> Float[Array, " N"]:
-    """The scores, but minus infinity for all of a kind except the best."""
-    order = jnp.lexsort((-score, *kinds.T))
-    ordered = kinds[order]
-    first = jnp.concatenate([jnp.ones(1, bool), jnp.any(ordered[1:] != ordered[:-1], axis=1)])
-    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(first, score[order], -jnp.inf))

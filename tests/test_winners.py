@@ -61,9 +61,3 @@ def test_a_game_that_takes_a_place_brings_its_past():
     assert last[:, 1].tolist() == [309, 310, 311, 312]
     alone, played = games.play(jax.random.key(0), Sum(), states, act, 5)
     assert played.origin.tolist() == [0, 1, 2, 3] and alone[:, 1].tolist() == [3, 106, 209, 312]
-
-def test_of_each_kind_the_best_is_kept():
-    kinds = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [3, 4]], np.int32)
-    score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
-    kept = winners.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
-    np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax import winners
 from alphajax.alphadev.game import AssemblyGame, State
 from alphajax.alphadev.symmetries import state_mark
+from alphajax.duplicates import one_of_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class Kept(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Right programs, all of one length; 0 where there is none; and how many instructions were drawn."""
+    """Right programs, all of one length; 0 where there is none; and how many instructions were drawn, if so many
+    were legal."""
 
     programs: Int[Array, "B T"]
     length: Int[Array, " B"]
@@ -129,7 +130,7 @@ def _move(params, key, depth, kept: Kept, start: State, prior, game: AssemblyGam
     right = drawn & after.right
     marks = marked(after)
     goes_on = drawn & ~jax.vmap(game.is_terminal)(after) & (marks != marked(kept.states)[parent])
-    score = winners.one_of_each(marks[:, None], jnp.where(goes_on, score, -jnp.inf))
+    score = one_of_each(marks[:, None], jnp.where(goes_on, score, -jnp.inf))
 
     def programs(number):
         return kept.programs[parent[number]].at[:, place].set(action[number])

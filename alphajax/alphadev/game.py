@@ -409,7 +409,7 @@ def _survey(rules: Rules):
 
 CACHED = 1 << 16
 """Bytes of the planes of states surveyed at a time on a CPU: what is made of them is several times as much, and a
-cache holds it.  Five numbers, 4,096 states: five times as fast as all at once."""
+cache holds it.  Five numbers, 4,096 states: four times as fast as all at once."""
 
 
 def _in_blocks(function, block: int, fields: list[Array]) -> Survey:

@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Int
 from alphajax import replay
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
-from alphajax.alphatensor.duplicates import hashes
 from alphajax.alphatensor.game import State, TensorGame
 from alphajax.alphatensor.moves import Move, canonical, live_first, one_term
+from alphajax.duplicates import hashes
 
 TEMPERATURE = 0.25
 """In terms: of the best finished games, one of one term more is drawn exp(-4) times as often."""

@@ -37,9 +37,9 @@ from alphajax import winners
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.classes import class_hashes
-from alphajax.alphatensor.duplicates import apart, hashes, merged
 from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Move, one_term
+from alphajax.duplicates import apart, hashes, merged, one_of_each
 
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
@@ -273,7 +273,7 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
             lambda *x: jnp.concatenate(x), rows, rated(mutants, known, config.mutants)
         )
     if config.classes:
-        score = winners.one_of_each(kinds, score)
+        score = one_of_each(kinds, score)
     origin = kept.origin[tried.parent]
     if config.views:
         score = foremost_of_each(score, origin, FOREMOST * places)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import duplicates
+from alphajax import duplicates
 
 
 def test_tensors_that_differ_have_hashes_that_differ():
@@ -59,3 +59,10 @@ def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
     for key, i, summed in zip(found, index[there], total[there], strict=True):
         np.testing.assert_allclose(summed, want[key][0], rtol=1e-4)
         assert left[i] == want[key][1]
+
+
+def test_of_each_kind_the_best_is_kept():
+    kinds = np.array([[1, 2], [3, 4], [1, 2], [1, 4], [3, 4]], np.int32)
+    score = np.array([-5.0, -3.0, -4.0, -7.0, -np.inf], np.float32)
+    kept = duplicates.one_of_each(jnp.asarray(kinds), jnp.asarray(score))
+    np.testing.assert_array_equal(kept, [-np.inf, -3, -4, -7, -np.inf])

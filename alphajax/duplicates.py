@@ -1,6 +1,6 @@
-"""Which of very many residuals, or schemes, are the same.
+"""Which of very many residuals, schemes or states are the same.
 
-Not in the paper; what a beam and the archive need.  Two are told apart by 64 bits of hash, not by all that they are:
+Not in the papers; what beams and archives need.  Two are told apart by 64 bits of hash, not by all that they are:
 if these are as good as random, two of a million are taken for one once in some 30 million times.  All of it is
 sorting and sums over segments, of shapes that do not depend on what is found.
 """
@@ -73,3 +73,11 @@ def merged(
     summed = jnp.log(jax.ops.segment_sum(jnp.exp(weight - top[group]), group, total)) + top
     likely, place = jax.lax.top_k(jnp.where(new & (ways >= 0), summed[group], -jnp.inf), count)
     return jnp.where(jnp.isfinite(likely), order[place] - old, 0), likely
+
+
+def one_of_each(kinds: Int[Array, "N K"], score: Float[Array, " N"]) -> Float[Array, " N"]:
+    """The scores, but minus infinity for all of a kind except the best."""
+    order = jnp.lexsort((-score, *kinds.T))
+    ordered = kinds[order]
+    first = jnp.concatenate([jnp.ones(1, bool), jnp.any(ordered[1:] != ordered[:-1], axis=1)])
+    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(first, score[order], -jnp.inf))
