@@ -272,14 +272,7 @@ class AlphaDev:
         one of the archive's; what it finds is remembered as played games are."""
         if not self.beam.width:
             return memory, None, {}
-        none = memory, {"beam_solved": jnp.int32(0), "beam_moves": jnp.int32(0)}
-        # Where games need promising beginnings to get to an end, a beam that knows no end does not get there either.
-        known = (memory.pool.length[0] <= self.game.max_moves) | (not self.mix.unfinished)
-        memory, sums = jax.lax.cond(known, lambda: self._beam(params, key, memory), lambda: none)
-        return memory, None, sums
-
-    def _beam(self, params, key: jax.Array, memory: Memory):
-        game = self.game
+        game, none = self.game, self.game.max_moves + 1
         start_key, inside_key, key = jax.random.split(key, 3)
         limit = jnp.minimum(self.limit(memory), jnp.maximum(memory.pool.length[0] - 1, 1))
         begun = archive.beginnings(inside_key, memory.pool, self.mix.archive_share, 1)[0]
@@ -292,11 +285,15 @@ class AlphaDev:
             lambda x, right: x,
             found.programs, right,
         )  # fmt: skip
-        length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), game.max_moves + 1)
-        after = self._remember(memory, programs, length)
+        length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), none)
+        merit = jnp.full(length.shape, -jnp.inf)
+        if self.mix.unfinished:
+            programs, length = (jnp.concatenate(x) for x in ((programs, found.promising), (length, jnp.full_like(length, none))))
+            merit = jnp.concatenate([merit, found.merit])
+        after = self._remember(memory, programs, length, merit)
         # An iteration is counted when its games are over.
         memory = after._replace(waited=jnp.minimum(after.waited, memory.waited))
-        return memory, {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled}
+        return memory, None, {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled}
 
     def _ahead(self, correctness, observation, mask):
         """TD targets: rewards of the next `td_steps` moves, what is seen then, and whether to ask."""
@@ -402,7 +399,7 @@ class AlphaDev:
         there = (filled > 0) & (jnp.sum(hot * states.legal, axis=1) > 0)
         weight = there.astype(jnp.float32)
         done = states._replace(
-            placed=jnp.full_like(states.placed, int(game.task.items.sum())),
+            placed=jnp.full_like(states.placed, int(game.looked_at.task.items.sum())),
             reached=game.whole(states),
             arrangements=jnp.ones_like(states.arrangements),
             right=jnp.ones(count, bool),

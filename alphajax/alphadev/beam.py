@@ -2,10 +2,10 @@
 
 Not in the paper.  A game that settles for one way to write a program goes on with that one; games beside each other
 mostly write the same one, in other orders.  A beam keeps the `width` best *different* states of the machine after every
-number of instructions: states that differ in the names of registers only are one.  From all of them together it
-draws `samples` instructions without replacement, and ranks what they lead to by
+number of instructions: states that differ in the names of registers and tests only are one.  From all of them
+together it draws `samples` instructions without replacement, and ranks what they lead to by
 
-    what is paid so far + value + prior * log-probability,
+    what is paid so far + trust * value + prior * log-probability,
 
 where the value is what the network expects to be paid from there on, and the log-probability that of getting there in
 games drawn from its policy.  It ends with the first number of instructions at which some program is right, so
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from alphajax.alphadev import archive
 from alphajax.alphadev.game import AssemblyGame, State
 from alphajax.alphadev.symmetries import state_mark
 from alphajax.duplicates import one_of_each
@@ -40,6 +41,8 @@ class BeamConfig:
     prior: float = 0.01
     """What a state e times less likely is ranked behind; each beam draws its own between 0 and this.  What is right differs
     from network to network, and with five times as much, or a fifth, a beam may find nothing."""
+    least_trust: float = 0.0
+    """What is expected is believed with a weight that each beam draws between this and 1: young networks mislead."""
 
     def __post_init__(self):
         for name, low in (("width", 0), ("samples", 1)):
@@ -52,6 +55,8 @@ class BeamConfig:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
         if not self.prior >= 0:
             raise ValueError(f"prior: received {self.prior}; expected 0 or more")
+        if not 0 <= self.least_trust <= 1:
+            raise ValueError(f"least_trust: received {self.least_trust}; expected 0..1")
 
 
 class Kept(NamedTuple):
@@ -64,12 +69,25 @@ class Kept(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Right programs, all of one length; 0 where there is none; and how many instructions were drawn, if so many
-    were legal."""
+    """What a beam came to."""
 
     programs: Int[Array, "B T"]
+    """Right ones, all of one length;"""
     length: Int[Array, " B"]
+    """0 where there is none."""
+    promising: Int[Array, "B T"]
+    """Unfinished ones, those that the beam kept when the best of them had most merit (`archive.merit`);"""
+    merit: Float[Array, " B"]
+    """minus infinity where there is none."""
     sampled: Int[Array, ""]
+    """How many instructions were drawn, if so many were legal."""
+
+
+class Scale(NamedTuple):
+    """What one beam has drawn; see `BeamConfig`."""
+
+    trust: Float[Array, ""]
+    prior: Float[Array, ""]
 
 
 def search(
@@ -84,8 +102,9 @@ def search(
       policy: has `propose` and `values`, as `NetworkPolicy`.
     """
     width = config.width
-    prior_key, key = jax.random.split(key)
-    prior = jax.random.uniform(prior_key, maxval=config.prior)
+    scale_key, key = jax.random.split(key)
+    least, most = np.array([[config.least_trust, 0.0], [1.0, config.prior]])
+    scale = Scale(*jax.random.uniform(scale_key, (2,), minval=least, maxval=most))
     kept = Kept(
         states=jax.tree.map(lambda x: jnp.broadcast_to(x[None], (width, *x.shape)), start),
         score=jnp.where((np.arange(width) == 0) & ~game.is_terminal(start), 0.0, -jnp.inf),
@@ -94,20 +113,33 @@ def search(
     )
 
     def going(carry):
-        _, kept, length, _ = carry
+        _, kept, length, *_ = carry
         return jnp.any(jnp.isfinite(kept.score)) & ~jnp.any(length > 0)
 
     def go(carry):
-        depth, kept, *_ = carry
-        kept, length, right = _move(params, jax.random.fold_in(key, depth), depth, kept, start, prior, game, policy, config)
-        return depth + 1, kept, length, right
+        depth, kept, _, _, promising, merit = carry
+        kept, length, right = _move(params, jax.random.fold_in(key, depth), depth, kept, start, scale, game, policy, config)
+        now = _merit(game, kept)
+        better = jnp.max(now) > jnp.max(merit)
+        promising, merit = jnp.where(better, kept.programs, promising), jnp.where(better, now, merit)
+        return depth + 1, kept, length, right, promising, merit
 
-    none = jnp.zeros(width, jnp.int32)
-    depth, _, length, programs = jax.lax.while_loop(going, go, (jnp.int32(0), kept, none, kept.programs))
-    return Found(programs, length, depth * config.samples)
+    none, worst, programs = jnp.zeros(width, jnp.int32), jnp.full(width, -jnp.inf), kept.programs
+    depth, _, length, programs, promising, merit = jax.lax.while_loop(
+        going, go, (jnp.int32(0), kept, none, programs, programs, worst)
+    )
+    return Found(programs, length, promising, merit, depth * config.samples)
 
 
-def _move(params, key, depth, kept: Kept, start: State, prior, game: AssemblyGame, policy, config: BeamConfig):
+def _merit(game: AssemblyGame, kept: Kept) -> Float[Array, " B"]:
+    """How promising each state is, if it can still be completed."""
+    states = kept.states
+    merit = archive.merit(game, jax.vmap(game.potential)(states), states.length)
+    hopeful = jnp.isfinite(kept.score) & jax.vmap(game.viable)(states)
+    return jnp.where(hopeful, merit, -jnp.inf)
+
+
+def _move(params, key, depth, kept: Kept, start: State, scale: Scale, game: AssemblyGame, policy, config: BeamConfig):
     """One instruction more: what is kept then, and which programs are right with it."""
     width, count = config.width, game.action_count
     place = start.length.astype(jnp.int32) + depth
@@ -125,7 +157,8 @@ def _move(params, key, depth, kept: Kept, start: State, prior, game: AssemblyGam
     before = jax.tree.map(lambda x: x[parent], kept.states)
     after = jax.vmap(lambda state, action: game.surveyed(game.advance(state, action)))(before, action)
     paid = game.rewards.weight * (game.potential(after) - game.potential(start))
-    score = paid + policy.values(params, jax.vmap(game.observe)(after)) + prior * log_prob
+    expected = policy.values(params, jax.vmap(game.observe)(after))
+    score = paid + scale.trust * expected + scale.prior * log_prob
     drawn = jnp.isfinite(likely)
     right = drawn & after.right
     marks = marked(after)

@@ -46,15 +46,25 @@ VARIABLE = (*LONG, ("game.rewards.potential", "stored"), ("mix.patience", 24), (
 # So long that at first no game ends right: until one does, games begin where the most promising got to.
 FAR = (("mix.unfinished", True), ("mix.patience", 48))
 
+# A beam that gets to right programs by itself: paid alike for whatever an instruction does, not misled by ties, and
+# fast because it looks at none.
+WIDE = (
+    ("game.rewards.potential", "even"),
+    ("game.restrictions.consistent", True),
+    ("game.ties", False),
+    ("training.learner_steps", 256),
+    ("beam.width", 1024),
+    ("beam.samples", 16_384),
+)
+
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
     # Without the mask of what has no effect 28 comes in minutes instead of tens of minutes.  With a beam sooner, but
     # then also where nothing is learned.
     "sort4": Preset("sort4", goal=28, settings=(*LONG, ("game.restrictions.effective", False))),
-    "sort5": Preset(
-        "sort5", goal=42, settings=(*LONG, *FAR, ("game.rewards.potential", "reached"), ("beam.width", 256))
-    ),
+    "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, *WIDE)),
+    "sort6": Preset("sort6", goal=56, settings=(*LONG, *FAR, *WIDE)),
     "swap-move": Preset("swap-move", goal=13),
     # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
     # nowhere in time.  Young networks find shortest ones more often than settled ones.

@@ -9,6 +9,7 @@ CPU one vector instruction then serves eight games.
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -59,6 +60,9 @@ class Restrictions:
     one could never be mended."""
     in_time: bool = True
     """Never fewer moves left than cells that are still wrong."""
+    consistent: bool = False
+    """Nothing more where a test with one tie is like none of the tests in which that tie is broken: what is held there,
+    were the two values equal.  Not lossless: what differs might be of no use any more."""
     loads_first: bool = False
     """Nothing else while a cell may be loaded.  Not lossless: a program that reads a cell late may need a
     register less."""
@@ -246,6 +250,45 @@ class Rules:
         wrong = jnp.any(self.matters & ~own)
         return ~wrong & jnp.all(self.acting(state.skip) == self.tests)
 
+    def consistent(self, held: UInt32[Array, "L V W B"]) -> Bool[Array, " B"]:
+        """Whether every test with one tie is like one in which it is broken; see `Restrictions`."""
+        marks, tied, broken, merged = self._ties
+        places = np.arange(machine.WORD, dtype=np.uint32).reshape(1, 1, 1, -1, 1)
+        bits = (held[:, :, :, None] >> places) & np.uint32(1)
+        bits = bits.reshape(-1, held.shape[2] * machine.WORD, held.shape[3])  # [L V, P, B]
+        first = -(-self.task.distinct // machine.WORD) * machine.WORD
+
+        def sums(bits, column):
+            return jnp.sum(bits * column[:, None, None], axis=0, dtype=jnp.uint32)
+
+        as_it_is = sums(bits, marks[:, 0])[tied]
+        as_merged = jnp.stack([sums(bits[:, :first], column) for column in marks.T])
+        return jnp.all(jnp.any(as_it_is[:, None] == as_merged[merged, broken], axis=1), axis=0)
+
+    @cached_property
+    def _ties(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Numbers of which the sum tells tests apart, as they are and with two values made equal, `[L V, 1 + G]`; the
+        tests with one tie `[N]`, for each those without it `[N, K]`, and which values are made equal there `[N, K]`."""
+        task, values = self.task, self.values.tolist()
+        tests = {row.tobytes(): number for number, row in enumerate(task.inputs)}
+        merges = [tuple(values)]
+        found: dict[int, dict[tuple[int, int], None]] = {}
+        for number, row in enumerate(task.inputs[: task.distinct]):
+            for low, high in itertools.pairwise(np.unique(row)):
+                # Values above stay, as those of cells behind a list do, or are ranks, one less each.
+                for above in (0, high - low):
+                    whole = np.where(row == high, low, row - above * (row > high)).astype(row.dtype)
+                    becomes = dict(zip(row.tolist(), whole.tolist(), strict=True))
+                    merge = tuple(becomes.get(value, value) for value in values)
+                    if whole.tobytes() in tests:
+                        merges += [merge] if merge not in merges else []
+                        found.setdefault(tests[whole.tobytes()], {})[number, merges.index(merge)] = None
+        drawn = np.random.default_rng(0).integers(1 << 32, size=(task.locations, len(values)), dtype=np.uint32)
+        marks = np.stack([drawn[:, np.searchsorted(values, merge)].ravel() for merge in merges], axis=1)
+        most = max(map(len, found.values()), default=1)
+        ways = np.array([(list(ways) * most)[:most] for ways in found.values()], int).reshape(-1, most, 2)
+        return marks, np.array(list(found), int), ways[..., 0], ways[..., 1]
+
     def survey(self, view: View) -> Survey:
         """Which moves are legal, and how much is right; see `Restrictions`."""
         matches = _any_value(view.held[:, None] & self.wanted[None, ..., None], 2)  # [L, M, W, B]
@@ -340,13 +383,8 @@ class Rules:
         rules = self.restrictions
         if not rules.viable:
             return [jnp.ones((view.held.shape[0], view.held.shape[-1]), bool)] * 4
-        held, r = view.held, self.task.registers
-        wanted = jnp.asarray(self.wanted)[..., None]  # [M, V, W, 1]
-        if rules.read_once and rules.write_once:
-            # What was read or written cannot be used again, and what is in place for good is not needed.
-            held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
-            own = jnp.stack([matches[r + m, m] for m in range(self.task.memory)])
-            wanted = wanted & ~self.lasting(own)[:, None]
+        own = jnp.stack([matches[self.task.registers + m, m] for m in range(self.task.memory)])
+        held, wanted = self._left(view.held, view.read, view.written, own)
         needed = reduce(or_, [wanted[m] for m in range(self.task.memory)])  # [V, W, B]
         once, twice = jnp.zeros_like(held[0]), jnp.zeros_like(held[0])
         for location in range(held.shape[0]):
@@ -355,6 +393,16 @@ class Rules:
         sole = _any_value(held & (~twice & needed)[None], 1)  # the only copy, [L, W, B]
         reach = [view.acting, *(view.acting & view.flags[f] for f in range(3))]
         return [~some(tests[None] & sole) for tests in reach]
+
+    def _left(self, held, read, written, own) -> tuple[Array, Array]:
+        """What locations hold that can still be used, `[L, V, W, B]`, and what cells still want, `[M, V, W, B or 1]`."""
+        rules, r = self.restrictions, self.task.registers
+        wanted = jnp.asarray(self.wanted)[..., None]
+        if not (rules.read_once and rules.write_once):
+            return held, wanted
+        # What was read or written cannot be used again, and what is in place for good is not needed.
+        held = jnp.concatenate([held[:r], held[r:] & ~(read | written)[:, None]])
+        return held, wanted & ~self.lasting(own)[:, None]
 
     def _plain_moves(self, view: View, matches, readable, fresh, kept) -> list[Array]:
         """Loads `[M, R, B]`, stores `[R, M, B]` and moves `[R, R, B]`."""

@@ -4,6 +4,7 @@ As the signed permutations of AlphaTensor (Fawzi et al., 2022, Methods), of whic
 is learned of one pair of registers is then learned of all of them.  Beyond the paper.
 """
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
+from alphajax.alphadev import machine
 from alphajax.alphadev.game import AssemblyGame, Observation, State
 from alphajax.alphadev.isa import TWO_LOCATIONS, Op
+from alphajax.alphadev.restrictions import Rules
 
 MOST = 720
 """Renamings that are tabled; of more registers than six, so many at random."""
@@ -82,18 +85,46 @@ def draw(table: Renamings, key: jax.Array, count: int) -> Int[Array, " B"]:
 
 
 def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
-    """A number for what a program leaves in the machine; the same however registers are named."""
-    after = state.machine
-    held = after.held.reshape(after.held.shape[0], -1)
-    flags = jnp.concatenate([after.flag.reshape(-1), after.skip.reshape(-1)])
+    """A number for what a program leaves in the machine; the same however registers and tests are named.
 
-    def of(x, salt=0):
-        places = jnp.arange(salt, salt + x.shape[0], dtype=jnp.uint32)
-        return jnp.sum(_mixed(x ^ _mixed(places)))
+    Tests have no names either: what is right on each of them, from what is held there, is right.  So programs that
+    compare other inputs to the same end come to the same state, as in an enumeration.  A test's number is made of what
+    it holds in each register and in memory, a register's of all tests' numbers and what it holds there, twice in turn
+    (as colours of a graph are refined).  Of memory that can be read no more only what is right for good counts.
+    """
+    rules, r, now = game.looked_at, game.task.registers, state.machine
+    words = len(rules.tests)
 
-    registers, memory = held[: game.task.registers], held[game.task.registers :].reshape(-1)
-    total = jnp.sum(_mixed(jax.vmap(of)(registers))) + of(memory, 1 << 16) + of(flags, 1 << 24)
-    return total.astype(jnp.int32)
+    def bits(planes):
+        return machine.unpack(planes[..., :words], rules.task.tests).astype(jnp.uint32)
+
+    def numbers(planes, axis):
+        """What stands in planes of bits, along an axis, as one number."""
+        shape = [1] * planes.ndim
+        shape[axis] = -1
+        return jnp.sum(bits(planes) << np.arange(planes.shape[axis], dtype=np.uint32).reshape(shape), axis, jnp.uint32)
+
+    held, flags = numbers(now.held, 1), numbers(jnp.concatenate([now.flag, now.skip]), 0)
+    registers, cells = held[:r], held[r:]  # [R, T], [M, T]
+    if game.restrictions.read_once and game.restrictions.write_once:
+        own = functools.reduce(jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0))
+        good, written = bits(rules.lasting(own[..., None])[..., 0]), bits(state.written)
+        cells = jnp.where(bits(state.read | state.written) == 1, ~(2 * good + written), cells)
+    rows = jnp.concatenate([cells, flags[None], _wanted_marks(rules)[None]])
+    memory = jnp.sum(_mixed(_mixed(rows) + np.arange(len(rows), dtype=np.uint32)[:, None]), axis=0, dtype=jnp.uint32)
+    tests = _mixed(memory)
+    for _ in range(2):
+        names = jnp.sum(_mixed(registers + tests[None]), axis=1, dtype=jnp.uint32)
+        tests = _mixed(memory + jnp.sum(_mixed(registers + names[:, None]), axis=0, dtype=jnp.uint32))
+    return jnp.sum(_mixed(tests), dtype=jnp.uint32).astype(jnp.int32)
+
+
+@functools.lru_cache(maxsize=64)
+def _wanted_marks(rules: Rules) -> np.ndarray:
+    """A number for what each test wants: uint32 `[T]`."""
+    wanted = np.where(rules.task.matters, rules.task.wanted.astype(int), -1000)
+    kinds = np.unique(np.concatenate([wanted, rules.task.roles], axis=1), axis=0, return_inverse=True)[1].ravel()
+    return np.random.default_rng(0).integers(1 << 32, size=len(kinds), dtype=np.uint32)[kinds]
 
 
 def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:

@@ -115,6 +115,12 @@ class Task:
         return self.roles == ITEM
 
     @cached_property
+    def distinct(self) -> int:
+        """How many tests stand first in which no two cells hold the same value."""
+        tied = np.diff(np.sort(self.inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
+        return int(np.argmax(tied)) if tied.any() else self.tests
+
+    @cached_property
     def comparable(self) -> tuple[tuple[int, ...], ...]:
         """Values whose order says something, in groups; a compare across groups tells nothing.
 
@@ -180,7 +186,8 @@ def from_arrays(
     length_limit: int,
     **means,
 ) -> Task:
-    """A task from its tests: the memory before, and the memory wanted after.
+    """A task from its tests: the memory before, and the memory wanted after.  Tests in which no two cells hold the
+    same value come to stand first.
 
     Args:
       inputs: whole numbers `[P, M]`, small (-100 to 100): only their order counts.
@@ -222,8 +229,11 @@ def from_arrays(
             " move values and cannot compute new ones)"
         )
 
+    tied = np.diff(np.sort(inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
+    order = np.argsort(tied, kind="stable")
+
     def as_bytes(array) -> bytes:
-        return np.ascontiguousarray(array, np.int8).tobytes()
+        return np.ascontiguousarray(array[order], np.int8).tobytes()
 
     return Task(
         name=name,

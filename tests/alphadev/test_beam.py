@@ -10,7 +10,7 @@ import pytest
 from alphajax.alphadev import archive, beam, presets, symmetries, tasks
 from alphajax.alphadev.agent import AlphaDev, MixConfig
 from alphajax.alphadev.beam import BeamConfig
-from alphajax.alphadev.game import AssemblyGame
+from alphajax.alphadev.game import AssemblyGame, Rewards
 from alphajax.alphadev.isa import Op
 from alphajax.alphadev.network import UniformPolicy
 from alphajax.alphadev.proof import prove
@@ -80,7 +80,7 @@ def test_states_that_are_kept_differ_by_more_than_names():
         jnp.where(np.arange(64) == 0, 0.0, -jnp.inf), jnp.zeros(64), jnp.full((64, 11), -1, jnp.int16),
     )  # fmt: skip
     move = jax.jit(lambda depth, kept: beam._move(
-        {}, jax.random.fold_in(jax.random.key(0), depth), depth, kept, start, 0.0, game, UniformPolicy(game=game), CONFIG
+        {}, jax.random.fold_in(jax.random.key(0), depth), depth, kept, start, beam.Scale(jnp.float32(1), jnp.float32(0)), game, UniformPolicy(game=game), CONFIG
     ))  # fmt: skip
     marked = jax.jit(jax.vmap(lambda state: symmetries.state_mark(game, state)))
     counts = []
@@ -125,10 +125,20 @@ def test_what_a_beam_finds_is_remembered():
     assert int(sums["beam_solved"]) == 0 and int(after.length) == 8 and int(after.waited) == 3
 
 
-def test_where_beginnings_stand_in_there_is_no_beam_before_a_right_program():
-    system = dataclasses.replace(SYSTEM, mix=MixConfig(pool=4, unfinished=True))
+def test_where_beginnings_stand_in_the_most_promising_ones_are_remembered():
+    # Seven instructions are too few to sort two numbers.
+    game = dataclasses.replace(
+        GAME, length_limit=7, restrictions=Restrictions(in_time=False), rewards=Rewards(potential="even")
+    )
+    system = dataclasses.replace(SYSTEM, game=game, mix=MixConfig(pool=4, unfinished=True))
     memory, _, sums = jax.jit(lambda key: system.explore({}, key, system.init_memory(1)))(jax.random.key(0))
-    assert int(sums["beam_moves"]) == 0 and not int(archive.filled(memory.pool))
+    assert int(sums["beam_solved"]) == 0 and int(memory.length) == 8
+    assert int(archive.filled(memory.pool)) > 1 and (np.asarray(memory.pool.length) == 8).all()
+    best = jax.jit(lambda x: game.surveyed(game.append_all(game.empty(jnp.int16(7)), x)))(memory.pool.actions[0])
+    # Two loads, and four instructions that compare; none is kept from which there is nothing to play.
+    assert float(game.potential(best)) == pytest.approx(6 / 8) and not bool(best.right)
+    merit = archive.merit(game, game.potential(best), best.length)
+    assert float(memory.pool.merit[0]) == pytest.approx(float(merit)) and (np.diff(memory.pool.merit) <= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -140,6 +150,7 @@ def test_where_beginnings_stand_in_there_is_no_beam_before_a_right_program():
         ({"beam.temperature": 0.0}, "temperature: received 0.0; expected above 0"),
         ({"beam.spread": 0.0}, "spread: received 0.0; expected above 0"),
         ({"beam.prior": -0.1}, "prior: received -0.1; expected 0 or more"),
+        ({"beam.least_trust": 1.5}, r"least_trust: received 1.5; expected 0\.\.1"),
     ],
 )
 def test_nonsense_is_refused(settings, says):

@@ -11,13 +11,15 @@ import pytest
 from alphajax.alphadev import game as game_module
 from alphajax.alphadev import machine, tasks
 from alphajax.alphadev.game import AssemblyGame, Rewards
-from alphajax.alphadev.isa import Op
+from alphajax.alphadev.isa import UNKNOWN, Op
 from alphajax.alphadev.proof import prove
 from alphajax.alphadev.restrictions import Restrictions
 
-MOV, CMP, G = Op.MOV, Op.CMP, Op.CMOVG
+MOV, CMP, G, L = Op.MOV, Op.CMP, Op.CMOVG, Op.CMOVL
 SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1), (MOV, 0, 3),
          (MOV, 1, 4)]  # fmt: skip
+SORT3 = [(MOV, 4, 0), (MOV, 5, 1), (MOV, 6, 2), (CMP, 0, 1), (MOV, 0, 3), (L, 1, 3), (L, 0, 1), (CMP, 1, 2), (MOV, 1, 0),
+         (L, 2, 1), (G, 2, 0), (CMP, 2, 3), (L, 3, 2), (G, 3, 1), (MOV, 0, 4), (MOV, 1, 5), (MOV, 2, 6)]  # fmt: skip
 
 
 def play(game, triples):
@@ -120,6 +122,42 @@ def test_what_is_stored_counts_beside_what_is_reached(sort2):
         state = last._replace(placed=jnp.int32(placed), reached=jnp.int32(found))
         mean = (float(reached.potential(state)) + float(fraction.potential(state))) / 2
         assert float(both.potential(state)) == pytest.approx(mean) == (placed + found) / 12
+
+
+def test_loads_comparators_and_stores_are_paid_alike():
+    game = AssemblyGame(task=tasks.sort(2), rewards=Rewards(potential="even"))
+    _, rewards, legal = play(game, SORT2)
+    # Two loads, a comparator of four instructions, of which the third leaves one arrangement, two stores; the bonus.
+    paid = [1, 1, 0, 0, 0, 4, 1, 1]
+    assert all(legal) and rewards[:-1] == pytest.approx([x / 8 for x in paid[:-1]])
+    assert rewards[-1] == pytest.approx(1 / 8 + 1 + 0.1 * 2)
+
+
+def test_what_is_right_without_ties_alone_is_not_right():
+    task = tasks.sort(3)
+    assert task.distinct == 6 and all(len(set(row)) == 3 for row in task.inputs[:6].tolist())
+    whole, part = (AssemblyGame(task=task, restrictions=Restrictions.none(), ties=ties) for ties in (True, False))
+    assert part.looked_at.task.tests == 6 and part.rules.task.tests == 13
+    # Everything sorted where no two are equal; on one test with a tie a wrong number.
+    held = np.concatenate([np.full((13, 4), UNKNOWN, np.int8), task.wanted], axis=1)
+    state = part.empty(jnp.int16(5))
+    for spoiled, right in ((None, True), (0, False), (6, False), (12, False)):
+        now = held.copy()
+        if spoiled is not None:
+            now[spoiled, 4] = 3 if now[spoiled, 4] != 3 else 1
+        state = state._replace(machine=machine.start(now))
+        seen = jax.jit(part.surveyed)(state)
+        assert bool(seen.right) == right == bool(jax.jit(whole.surveyed)(state).right)
+        assert int(seen.placed) == 18 - (spoiled == 0)
+
+
+def test_a_sort_of_seventeen_instructions_is_legal_where_ties_are_not_looked_at():
+    task = tasks.sort(3)
+    game = AssemblyGame(task=task, restrictions=Restrictions(consistent=True), rewards=Rewards(potential="even"), ties=False)
+    state, rewards, legal = play(game, SORT3)
+    assert len(SORT3) == 17 and all(legal) and bool(state.right)
+    assert prove(game.program(np.array([game.number(*x) for x in SORT3])), task)
+    assert sum(rewards) == pytest.approx(2 + 0.1 * (game.max_moves - 17))
 
 
 def test_emphasis_changes_what_is_paid_on_the_way_and_not_at_the_end():

@@ -202,6 +202,37 @@ class Plain:
         return False
 
 
+    def row(self, p, held, merged=()):
+        """What is held on test p, by how many of its values are less; two of them made equal."""
+        order = sorted(set(self.task.inputs[p].tolist()) - set(merged[1:]))
+        rank = {value: number for number, value in enumerate(order)} | {None: None}
+        if merged:
+            rank[merged[1]] = rank[merged[0]]
+        return [rank[value] for value in held]
+
+    def consistent(self):
+        """Whether each test with one tie is like one of those in which it is broken."""
+        inputs = self.task.inputs.tolist()
+        whole = [p for p, row in enumerate(inputs) if len(set(row)) == len(row)]
+        for p, test in enumerate(self.tests):
+            if len(set(inputs[p])) != len(inputs[p]) - 1:
+                continue
+            like = []
+            for q in whole:
+                values = sorted(set(inputs[q]))
+                for merged in itertools.pairwise(values):
+                    # The same test, but for the tie; lengths are the same, not only in order.
+                    if self.row(q, inputs[q], merged) == self.row(p, inputs[p]) and self.same(p, q):
+                        like.append(self.row(q, self.tests[q]["held"], merged) == self.row(p, test["held"]))
+            if like and not any(like):
+                return False
+        return True
+
+    def same(self, p, q):
+        cell = self.task.length_cell
+        return cell is None or self.task.inputs[p, cell] == self.task.inputs[q, cell]
+
+
 def rules_but(**changes):
     return dataclasses.replace(Restrictions(), **changes)
 
@@ -216,6 +247,9 @@ CASES = {
         tasks.sort(2), rules_but(read_once=False, write_once=False, right_stores=False)
     ),
     "sort3, loads first": (tasks.sort(3), rules_but(loads_first=True)),
+    "sort3, consistent": (tasks.sort(3), rules_but(consistent=True, viable=False)),
+    "sort3, no ties": (tasks.sort(3), rules_but(consistent=True, viable=False), False),
+    "variable, no ties": (tasks.variable_sort(2), rules_but(consistent=True, viable=False), False),
     "swap move": (tasks.swap_move(), Restrictions()),
     "variable": (tasks.variable_sort(2), Restrictions()),
     "variable, memory operands": (tasks.variable_sort(2), rules_but(registers_only=False)),
@@ -225,42 +259,69 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_masks_say_what_the_sentences_say(name):
-    task, restrictions = CASES[name]
+    task, restrictions, *ties = CASES[name]
     game = AssemblyGame(
-        task=task, restrictions=restrictions, length_limit=min(task.length_limit, 24)
+        task=task, restrictions=restrictions, length_limit=min(task.length_limit, 24), ties=not ties
     )
     batch = 4
     step = jax.jit(jax.vmap(game.step))
     states = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), batch))
-    plain = [Plain(task, restrictions) for _ in range(batch)]
+    plain = [Plain(game.looked_at.task, restrictions) for _ in range(batch)]
+    whole = [Plain(task, restrictions) for _ in range(batch)]
     rng = np.random.default_rng(0)
     checked, longest = 0, 0
     for _ in range(game.max_moves):
         legal = np.asarray(states.legal)
-        chosen = []
+        chosen, off = [], [not one.consistent() for one in whole]
         for i, one in enumerate(plain):
             for number, (op, a, b) in enumerate(game.actions.tolist()):
-                expected = one.legal(Op(op), a, b, game.max_moves)
+                expected = one.legal(Op(op), a, b, game.max_moves) and not (restrictions.consistent and off[i])
                 if restrictions.effective and one.effective(Op(op), a, b) is None:
                     continue
                 assert legal[i, number] == expected, (Op(op).name, a, b, one.tests)
                 checked += 1
-            assert bool(states.right[i]) == one.right()
+            assert bool(states.right[i]) == whole[i].right()
             moves = np.flatnonzero(legal[i])
             # Branches fail often: prefer what keeps the game going.
             chosen.append(int(rng.choice(moves)) if len(moves) else 0)
         over = np.asarray(jax.vmap(game.is_terminal)(states))
-        for i, one in enumerate(plain):
+        for i, one in [*enumerate(plain), *enumerate(whole)]:
             if not over[i]:
                 one.step(Op(int(game.actions[chosen[i]][0])), *game.actions[chosen[i]][1:].tolist())
         states, _ = step(states, np.array(chosen, np.int16))
         longest = max(longest, *(one.moves for one in plain))
-    assert longest > 6 and checked > 500
+    assert longest > 3 and checked > 500
     # The emulator kept step with plain Python.
-    for one, cells in zip(plain, np.asarray(machine.values(states.machine)), strict=True):
+    for one, cells in zip(whole, np.asarray(machine.values(states.machine)), strict=True):
         for test, row in zip(one.tests, cells, strict=True):
             for mine, theirs in zip(test["held"], row, strict=True):
                 assert mine is None or mine == theirs
+
+
+def test_a_tie_that_is_broken_in_no_way_ends_the_game():
+    game = AssemblyGame(task=tasks.sort(3), restrictions=rules_but(consistent=True), ties=False)
+    step, state = jax.jit(game.step), jax.jit(game.init)(jax.random.key(0))
+    plain = Plain(game.task, game.restrictions)
+    # Register 3 is to hold the greater one of a and b: where they are equal it still holds c.
+    moves = [(Op.MOV, 4, 0), (Op.MOV, 5, 1), (Op.MOV, 6, 2), (Op.MOV, 2, 3), (Op.CMP, 0, 1), (Op.CMOVL, 1, 3), (Op.CMOVG, 0, 3)]
+    said = []
+    for move in moves:
+        assert state.legal[game.number(*move)]
+        state, _ = step(state, np.int16(game.number(*move)))
+        plain.step(*move)
+        said.append(bool(state.legal.any()))
+        assert said[-1] == plain.consistent()
+    assert said == [True] * 6 + [False] and bool(game.is_terminal(state)) and not bool(state.right)
+    # The other moves would still be legal.
+    free = dataclasses.replace(game, restrictions=Restrictions())
+    assert bool(jax.jit(free.surveyed)(state).legal.any())
+
+
+def test_a_task_without_ties_is_always_consistent():
+    task = tasks.define(lambda a, b: (b, a), precondition=lambda a, b: a != b, name="swap", registers=2)
+    game = AssemblyGame(task=task, restrictions=rules_but(consistent=True), ties=False)
+    assert task.distinct == task.tests == 2 and game.looked_at is game.rules
+    assert bool(game.init(jax.random.key(0)).legal.any())
 
 
 def test_the_restrictions_of_the_paper_are_alphadevs_alone():

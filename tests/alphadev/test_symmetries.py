@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphadev import symmetries, tasks
+from alphajax.alphadev import machine, symmetries, tasks
 from alphajax.alphadev.game import AssemblyGame
 from alphajax.alphadev.isa import TWO_LOCATIONS, Op
 from alphajax.alphadev.network import Batch
@@ -79,3 +79,62 @@ def test_registers_beyond_six_are_renamed_at_random():
     assert (np.sort(table.actions, axis=1) == np.arange(game.action_count)).all()
     drawn = symmetries.draw(table, jax.random.key(0), 2000)
     assert int(drawn.min()) >= 0 and 600 < len(np.unique(drawn)) <= symmetries.MOST
+
+
+GAMES = {
+    "sort3": AssemblyGame(task=tasks.sort(3), restrictions=Restrictions(read_ascending=False), keep_program=False),
+    "sort3, no ties": AssemblyGame(task=tasks.sort(3), keep_program=False, ties=False),
+    "varsort2": AssemblyGame(task=tasks.variable_sort(2), keep_program=False),
+}
+
+
+def canonical(game, state):
+    """What a state is, in plain Python: the least way to write its rows, whatever registers are called."""
+    task, now = game.looked_at.task, jax.tree.map(np.asarray, state)
+    r, count = task.registers, task.tests
+
+    def bits(words):
+        return np.asarray(machine.unpack(jnp.asarray(words), game.task.tests))[..., :count]
+
+    held = (bits(now.machine.held) * np.arange(1, now.machine.held.shape[1] + 1)[:, None]).sum(axis=1)
+    flags = np.concatenate([bits(now.machine.flag), bits(now.machine.skip)])
+    used = bits(now.read | now.written)
+    wanted = np.searchsorted(game.rules.values, task.wanted.T) + 1
+    right = (held[r:] == wanted) & task.matters.T
+    if not task.labels:
+        right &= ~((held[r:] != wanted) & task.matters.T).any(axis=1, keepdims=True)
+    cells = np.where(used, -1 - 2 * right - bits(now.written), held[r:])
+    fixed = np.concatenate([cells, flags, np.where(task.matters.T, wanted, 0), task.roles.T])
+    orders = itertools.permutations(range(r))
+    return min(tuple(sorted(map(tuple, np.concatenate([held[list(order)], fixed]).T.tolist()))) for order in orders)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_mark_of_a_state_knows_no_names_of_registers_and_tests(name):
+    game = GAMES[name]
+    step = jax.jit(jax.vmap(game._appended))
+    mark = jax.jit(jax.vmap(lambda state: symmetries.state_mark(game, state)))
+    states = jax.jit(jax.vmap(game.init))(jax.random.split(jax.random.key(0), 64))
+    rng, ones, pairs = np.random.default_rng(0), {}, 0
+    for _ in range(9):
+        legal = np.asarray(states.legal)
+        chosen = [rng.choice(np.flatnonzero(row)) if row.any() else 0 for row in legal]
+        states = step(states, np.array(chosen, np.int16))
+        for number, one in zip(np.asarray(mark(states)).tolist(), range(64), strict=True):
+            what = canonical(game, jax.tree.map(lambda x, one=one: x[one], states))
+            assert ones.setdefault(number, what) == what
+            pairs += 1
+    # Each mark is one state's, and each state has one mark.
+    assert len(ones) == len(set(ones.values())) < pairs
+
+
+def test_inputs_that_are_compared_have_no_names_once_they_are_loaded():
+    game = GAMES["sort3, no ties"]
+    mark = jax.jit(lambda x: symmetries.state_mark(game, game.append_all(game.empty(jnp.int16(20)), x)))
+
+    def after(a, b):
+        loads = [(Op.MOV, 4 + cell, cell) for cell in range(3)]
+        comparator = [(Op.CMP, a, b), (Op.MOV, a, 3), (Op.CMOVG, b, a), (Op.CMOVG, 3, b)]
+        return int(mark(jnp.array([game.number(*x) for x in loads + comparator], jnp.int16)))
+
+    assert after(0, 1) == after(1, 2) == after(0, 2)

@@ -34,6 +34,14 @@ def test_variable_sorts_have_the_tests_of_every_length(k, count):
     assert not set(numbers) & set(items)
 
 
+@pytest.mark.parametrize(
+    ("task", "count"), [(tasks.sort(4), 24), (tasks.variable_sort(3), 1 + 2 + 6), (tasks.swap_move(), 3), (tasks.copy_move(), 16)]
+)
+def test_tests_without_ties_stand_first(task, count):
+    tied = [len(set(row)) < len(row) for row in task.inputs.tolist()]
+    assert tied == sorted(tied) and task.distinct == tied.count(False) == count
+
+
 def test_values_that_are_a_length_and_an_item_are_refused():
     means = dict(registers=2, length_limit=9, length_cell=0)
     good = tasks.from_arrays("one", [[1, 5]], [[1, 5]], [[KEPT, ITEM]], **means)
