@@ -68,8 +68,8 @@ class MixConfig:
     """Of the games, those that start inside one of the best programs so far, at a random place; some with
     random moves from there.  Beyond the paper."""
     unfinished: bool = False
-    """While there are few right programs, the most promising beginnings that were played stand in for them
-    in the archive, and moves are learned from them: those with the highest potential for their length
+    """While there are few right programs, the most promising beginnings that were played, or kept by a beam, stand in
+    for them in the archive, and moves are learned from them: those with the highest potential for their length
     (first return, then explore: Ecoffet et al., Nature 590:580, 2021).  Beyond the paper."""
     rename: bool = False
     """Positions are learned from with their registers renamed at random (`symmetries`); beyond the paper."""
@@ -269,7 +269,8 @@ class AlphaDev:
 
     def explore(self, params, key: jax.Array, memory: Memory):
         """A beam for a shorter program than the best of this network, from the beginning or, as often as games, inside
-        one of the archive's; what it finds is remembered as played games are."""
+        one of the archive's; what it finds is remembered as played games are (as are, with `mix.unfinished`, the most
+        promising beginnings that it kept)."""
         if not self.beam.width:
             return memory, None, {}
         game, none = self.game, self.game.max_moves + 1
@@ -288,7 +289,8 @@ class AlphaDev:
         length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), none)
         merit = jnp.full(length.shape, -jnp.inf)
         if self.mix.unfinished:
-            programs, length = (jnp.concatenate(x) for x in ((programs, found.promising), (length, jnp.full_like(length, none))))
+            programs = jnp.concatenate([programs, found.promising])
+            length = jnp.concatenate([length, jnp.full_like(length, none)])
             merit = jnp.concatenate([merit, found.merit])
         after = self._remember(memory, programs, length, merit)
         # An iteration is counted when its games are over.

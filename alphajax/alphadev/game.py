@@ -44,8 +44,9 @@ class Rewards:
         "stored"         the mean of "reached" and "fraction": where stores need branches, as for a list
                          that may be short, to reach alone pays all before anything is stored
         "even"           (n L + 4 log2 A_0 (1 - log A / log A_0) + n S) / (2 n + 4 log2 A_0) for n cells of items,
-                         where L and S are the shares of items read, and written right (1 when everything is right): loads and stores are
-                         paid as "arrangements" pays a comparator, whose four instructions halve A at best
+                         where L and S are the shares of items read, and written right; 1 when everything is right:
+                         loads and stores are paid as "arrangements" pays a comparator, whose four instructions
+                         halve A at best
 
     The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
     """

@@ -38,20 +38,28 @@ LONG = (
     ("mix.patience", 12),
 )
 
+# Rules that look at no ties, and are not misled by them.
+UNTIED = (("game.ties", False), ("game.restrictions.consistent", True))
+
 # Of a sort of up to k, what is reached is all there long before it is stored behind the right branches:
 # networks that are paid for reaching alone stay there.  Moves are the human benchmark's and a quarter
-# more, and the labels: what is longer is nothing to learn from.  A beam shortens what games found.
-VARIABLE = (*LONG, ("game.rewards.potential", "stored"), ("mix.patience", 24), ("beam.width", 256))
+# more, and the labels: what is longer is nothing to learn from.
+VARIABLE = (
+    *LONG,
+    *UNTIED,
+    ("game.rewards.potential", "stored"),
+    ("mix.patience", 24),
+    ("beam.width", 512),
+    ("beam.samples", 8192),
+)
 
 # So long that at first no game ends right: until one does, games begin where the most promising got to.
 FAR = (("mix.unfinished", True), ("mix.patience", 48))
 
-# A beam that gets to right programs by itself: paid alike for whatever an instruction does, not misled by ties, and
-# fast because it looks at none.
+# A beam that gets to right programs by itself, paid alike for whatever an instruction does.
 WIDE = (
+    *UNTIED,
     ("game.rewards.potential", "even"),
-    ("game.restrictions.consistent", True),
-    ("game.ties", False),
     ("training.learner_steps", 256),
     ("beam.width", 1024),
     ("beam.samples", 16_384),
