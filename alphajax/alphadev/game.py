@@ -123,7 +123,7 @@ class State(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What the policy sees: the machine on all tests, the program, and what may come next."""
+    """What the policy sees: the machine on the tests that rules look at, the program, and what may come next."""
 
     held: UInt32[Array, "*#B locations V W"]
     """The planes of `machine.MachineState`: tests on which a location holds a value,"""
@@ -411,11 +411,12 @@ class AssemblyGame:
         return jnp.where(after.right, self.rewards.length * saved, 0.0)
 
     def observe(self, state: State) -> Observation:
-        """What the policy sees; `remaining` is limit - length."""
+        """What the policy sees: of the machine the tests that are looked at; `remaining` is limit - length."""
+        words = len(self.looked_at.tests)
         return Observation(
-            held=state.machine.held,
-            flag=state.machine.flag,
-            skip=state.machine.skip,
+            held=state.machine.held[..., :words],
+            flag=state.machine.flag[..., :words],
+            skip=state.machine.skip[..., :words],
             program=state.program,
             length=state.length,
             remaining=state.limit - state.length,

@@ -131,7 +131,7 @@ class Network(nn.Module):
                 c.program_widening,
                 dtype,
             )(obs.program, obs.length)
-        shown = shown_tests(game.task, c.tests)
+        shown = shown_tests(game.looked_at.task, c.tests)
         tests = StateEncoder(shown, c.test_widths, dtype)(obs, program)
         pooled = [jnp.mean(tests, axis=1)]
         if c.pooling == "mean-max":

@@ -149,6 +149,11 @@ def test_what_is_right_without_ties_alone_is_not_right():
         seen = jax.jit(part.surveyed)(state)
         assert bool(seen.right) == right == bool(jax.jit(whole.surveyed)(state).right)
         assert int(seen.placed) == 18 - (spoiled == 0)
+    # Sorts of five have 17 words of tests, four of them without ties.
+    for ties, words in ((True, 17), (False, 4)):
+        game = AssemblyGame(task=tasks.sort(5), ties=ties)
+        observed = game.observe(game.empty(jnp.int16(5)))
+        assert [x.shape[-1] for x in (observed.held, observed.flag, observed.skip)] == [words] * 3
 
 
 def test_a_sort_of_seventeen_instructions_is_legal_where_ties_are_not_looked_at():
