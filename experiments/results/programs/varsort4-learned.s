@@ -1,51 +1,44 @@
 # task: varsort4
-# void varsort4(int32_t *buffer): 42 instructions
+# void varsort4(int32_t *buffer): 37 instructions
 .text
 .globl varsort4
 varsort4:
     mov 4(%rdi), %eax
     mov 8(%rdi), %ecx
-    cmpl $1, (%rdi)
-    je .Lvarsort4_0
-    mov %ecx, %edx
-    cmp %edx, %eax
-    cmovg %eax, %ecx
-    cmovg %edx, %eax
     mov 12(%rdi), %edx
-    cmpl $2, (%rdi)
-    je .Lvarsort4_0
-    cmp %edx, %eax
-    mov %edx, %r8d
-    cmovg %eax, %edx
-    cmovg %r8d, %eax
+    cmpl $3, (%rdi)
+    jl .Lvarsort4_0
     cmp %edx, %ecx
-    cmovl %ecx, %edx
-    cmovl %r8d, %ecx
-    mov 16(%rdi), %r8d
-    cmpl $3, (%rdi)
-    jle .Lvarsort4_1
-    mov %r8d, %r9d
-    cmp %r8d, %eax
+    mov %edx, %r8d
+    cmovg %ecx, %edx
+    cmovg %r8d, %ecx
+    cmp %ecx, %eax
     cmovg %eax, %r8d
-    cmovg %r9d, %eax
-    mov %eax, 4(%rdi)
-    cmp %r9d, %edx
-    cmovg %edx, %r9d
-    cmovg %r8d, %edx
-    mov %edx, 8(%rdi)
-    cmp %r8d, %ecx
-    cmovg %ecx, %r8d
+    cmovg %ecx, %eax
+    cmovg %r8d, %ecx
+    cmp %edx, %ecx
+    cmovl %edx, %r8d
+    cmovg %edx, %ecx
+    cmpl $4, (%rdi)
+    cmovge %ecx, %edx
+    mov 16(%rdi), %r9d
+    cmovl %r8d, %r9d
+    cmp %r9d, %ecx
     cmovg %r9d, %ecx
-    mov %ecx, 12(%rdi)
+    cmovl %r9d, %edx
+    cmp %r9d, %r8d
+    cmovl %r8d, %edx
+    mov %edx, 12(%rdi)
+    jle .Lvarsort4_0
     mov %r8d, 16(%rdi)
-    jmp .Lvarsort4_2
-.Lvarsort4_1:
-    mov %edx, 8(%rdi)
-    mov %ecx, 12(%rdi)
 .Lvarsort4_0:
-    mov %eax, 4(%rdi)
-    cmpl $3, (%rdi)
-    je .Lvarsort4_2
+    cmpl $1, (%rdi)
+    mov %eax, %r8d
+    mov %r8d, %edx
+    cmovg %ecx, %edx
+    cmp %r8d, %edx
+    cmovl %edx, %r8d
+    mov %r8d, 4(%rdi)
+    cmovl %eax, %ecx
     mov %ecx, 8(%rdi)
-.Lvarsort4_2:
     ret
