@@ -72,7 +72,6 @@ PRESETS: dict[str, Preset] = {
     # then also where nothing is learned.
     "sort4": Preset("sort4", goal=28, settings=(*LONG, ("game.restrictions.effective", False))),
     "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, *WIDE)),
-    "sort6": Preset("sort6", goal=56, settings=(*LONG, *FAR, *WIDE)),
     "swap-move": Preset("swap-move", goal=13),
     # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
     # nowhere in time.  Young networks find shortest ones more often than settled ones.
