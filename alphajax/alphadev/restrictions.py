@@ -253,6 +253,8 @@ class Rules:
     def consistent(self, held: UInt32[Array, "L V W B"]) -> Bool[Array, " B"]:
         """Whether every test with one tie is like one in which it is broken; see `Restrictions`."""
         marks, tied, broken, merged = self._ties
+        if not len(tied):
+            return jnp.ones(held.shape[3], bool)
         places = np.arange(machine.WORD, dtype=np.uint32).reshape(1, 1, 1, -1, 1)
         bits = (held[:, :, :, None] >> places) & np.uint32(1)
         bits = bits.reshape(-1, held.shape[2] * machine.WORD, held.shape[3])  # [L V, P, B]
@@ -383,8 +385,13 @@ class Rules:
         rules = self.restrictions
         if not rules.viable:
             return [jnp.ones((view.held.shape[0], view.held.shape[-1]), bool)] * 4
-        own = jnp.stack([matches[self.task.registers + m, m] for m in range(self.task.memory)])
-        held, wanted = self._left(view.held, view.read, view.written, own)
+        held, r = view.held, self.task.registers
+        wanted = jnp.asarray(self.wanted)[..., None]  # [M, V, W, 1]
+        if rules.read_once and rules.write_once:
+            # What was read or written cannot be used again, and what is in place for good is not needed.
+            held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
+            own = jnp.stack([matches[r + m, m] for m in range(self.task.memory)])
+            wanted = wanted & ~self.lasting(own)[:, None]
         needed = reduce(or_, [wanted[m] for m in range(self.task.memory)])  # [V, W, B]
         once, twice = jnp.zeros_like(held[0]), jnp.zeros_like(held[0])
         for location in range(held.shape[0]):
@@ -393,16 +400,6 @@ class Rules:
         sole = _any_value(held & (~twice & needed)[None], 1)  # the only copy, [L, W, B]
         reach = [view.acting, *(view.acting & view.flags[f] for f in range(3))]
         return [~some(tests[None] & sole) for tests in reach]
-
-    def _left(self, held, read, written, own) -> tuple[Array, Array]:
-        """What locations hold that can still be used, `[L, V, W, B]`, and what cells still want, `[M, V, W, B or 1]`."""
-        rules, r = self.restrictions, self.task.registers
-        wanted = jnp.asarray(self.wanted)[..., None]
-        if not (rules.read_once and rules.write_once):
-            return held, wanted
-        # What was read or written cannot be used again, and what is in place for good is not needed.
-        held = jnp.concatenate([held[:r], held[r:] & ~(read | written)[:, None]])
-        return held, wanted & ~self.lasting(own)[:, None]
 
     def _plain_moves(self, view: View, matches, readable, fresh, kept) -> list[Array]:
         """Loads `[M, R, B]`, stores `[R, M, B]` and moves `[R, R, B]`."""

@@ -100,9 +100,8 @@ def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
 
     def numbers(planes, axis):
         """What stands in planes of bits, along an axis, as one number."""
-        shape = [1] * planes.ndim
-        shape[axis] = -1
-        return jnp.sum(bits(planes) << np.arange(planes.shape[axis], dtype=np.uint32).reshape(shape), axis, jnp.uint32)
+        marks = jnp.expand_dims(_mixed(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32)), [*range(axis), -1])
+        return jnp.sum(bits(planes) * marks, axis, jnp.uint32)
 
     held, flags = numbers(now.held, 1), numbers(jnp.concatenate([now.flag, now.skip]), 0)
     registers, cells = held[:r], held[r:]  # [R, T], [M, T]

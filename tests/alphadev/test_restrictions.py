@@ -322,6 +322,10 @@ def test_a_task_without_ties_is_always_consistent():
     game = AssemblyGame(task=task, restrictions=rules_but(consistent=True), ties=False)
     assert task.distinct == task.tests == 2 and game.looked_at is game.rules
     assert bool(game.init(jax.random.key(0)).legal.any())
+    # Nor is there anything to be told by where there are only ties.
+    tied = tasks.define(lambda a, b, c: (c, b, a), precondition=lambda a, b, c: a == b, name="tied", registers=2)
+    game = dataclasses.replace(game, task=tied, length_limit=None)
+    assert tied.distinct == 0 and game.looked_at is game.rules and bool(game.init(jax.random.key(0)).legal.any())
 
 
 def test_the_restrictions_of_the_paper_are_alphadevs_alone():
