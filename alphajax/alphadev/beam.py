@@ -42,7 +42,7 @@ class BeamConfig:
     """What a state e times less likely is ranked behind; each beam draws its own between 0 and this.  What is right differs
     from network to network, and with five times as much, or a fifth, a beam may find nothing."""
     least_trust: float = 0.0
-    """What is expected is believed with a weight that each beam draws between this and 1: young networks mislead."""
+    """What is expected is believed with a weight that each beam draws between this and 1."""
 
     def __post_init__(self):
         for name, low in (("width", 0), ("samples", 1)):

@@ -10,7 +10,6 @@ Which moves are legal is the business of `alphajax.alphadev.restrictions`.
 
 import dataclasses
 import functools
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -18,10 +17,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from alphajax.alphadev import machine
+from alphajax.alphadev.batching import batch_last
 from alphajax.alphadev.isa import Instruction, Op, Program
 from alphajax.alphadev.machine import MachineState
 from alphajax.alphadev.restrictions import Restrictions, Rules, Survey, View
@@ -440,55 +439,10 @@ def _survey(rules: Rules):
         found = rules.survey(View(*fields))
         return found._replace(legal=found.legal.T, arrangements=found.arrangements.T)
 
-    return _batch_last(survey, rules)
+    return batch_last(survey, rules.start.held.nbytes)
 
 
 @functools.lru_cache(maxsize=64)
 def _consistent(rules: Rules):
-    """`rules.consistent` of one state, likewise."""
-    return _batch_last(rules.consistent, rules)
-
-
-def _batch_last(function, rules: Rules):
-    """A function of states that have their batch last, as one of one state."""
-
-    def batch(*fields):
-        return function(*(jnp.moveaxis(x, 0, -1) for x in fields))
-
-    @custom_vmap
-    def one(*fields):
-        return jax.tree.map(lambda x: x[0], batch(*(x[None] for x in fields)))
-
-    @one.def_vmap
-    def _(size, batched, *fields):
-        whole = [
-            x if there else jnp.broadcast_to(x[None], (size, *x.shape))
-            for x, there in zip(fields, batched, strict=True)
-        ]
-        found = _in_blocks(batch, _block(rules), whole)
-        return found, jax.tree.map(lambda _: True, found)
-
-    return one
-
-
-CACHED = 1 << 16
-"""Bytes of the planes of states surveyed at a time on a CPU: what is made of them is several times as much, and a
-cache holds it.  Five numbers, 4,096 states: four times as fast as all at once."""
-
-
-def _in_blocks(function, block: int, fields: list[Array]):
-    """`function` of `block` states at a time."""
-    size = fields[0].shape[0]
-    if size <= 4 * block:  # fewer do not pay for the loop
-        return function(*fields)
-    count = -(-size // block)
-    fields = [jnp.pad(x, ((0, count * block - size), *[(0, 0)] * (x.ndim - 1))) for x in fields]
-    found = jax.lax.map(lambda one: function(*one), [x.reshape(count, block, *x.shape[1:]) for x in fields])
-    return jax.tree.map(lambda x: x.reshape(count * block, *x.shape[2:])[:size], found)
-
-
-def _block(rules: Rules) -> int:
-    """How many states are surveyed at a time."""
-    if jax.default_backend() != "cpu":
-        return sys.maxsize
-    return max(CACHED // rules.start.held.nbytes, 1)
+    """`rules.ties.consistent` of one state, likewise."""
+    return batch_last(rules.ties.consistent, rules.start.held.nbytes)

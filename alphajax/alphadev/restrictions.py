@@ -9,7 +9,6 @@ CPU one vector instruction then serves eight games.
 """
 
 import functools
-import itertools
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -24,6 +23,7 @@ from alphajax.alphadev import machine
 from alphajax.alphadev.arrangements import Arrangements
 from alphajax.alphadev.isa import CONDITION, CONDITIONAL_MOVES, EQUAL, GREATER, JUMPS, LESS, Op
 from alphajax.alphadev.tasks import Task
+from alphajax.alphadev.ties import Ties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,47 +250,6 @@ class Rules:
         wrong = jnp.any(self.matters & ~own)
         return ~wrong & jnp.all(self.acting(state.skip) == self.tests)
 
-    def consistent(self, held: UInt32[Array, "L V W B"]) -> Bool[Array, " B"]:
-        """Whether every test with one tie is like one in which it is broken; see `Restrictions`."""
-        marks, tied, broken, merged = self._ties
-        if not len(tied):
-            return jnp.ones(held.shape[3], bool)
-        places = np.arange(machine.WORD, dtype=np.uint32).reshape(1, 1, 1, -1, 1)
-        bits = (held[:, :, :, None] >> places) & np.uint32(1)
-        bits = bits.reshape(-1, held.shape[2] * machine.WORD, held.shape[3])  # [L V, P, B]
-        first = -(-self.task.distinct // machine.WORD) * machine.WORD
-
-        def sums(bits, column):
-            return jnp.sum(bits * column[:, None, None], axis=0, dtype=jnp.uint32)
-
-        as_it_is = sums(bits, marks[:, 0])[tied]
-        as_merged = jnp.stack([sums(bits[:, :first], column) for column in marks.T])
-        return jnp.all(jnp.any(as_it_is[:, None] == as_merged[merged, broken], axis=1), axis=0)
-
-    @cached_property
-    def _ties(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers of which the sum tells tests apart, as they are and with two values made equal, `[L V, 1 + G]`; the
-        tests with one tie `[N]`, for each those without it `[N, K]`, and which values are made equal there `[N, K]`."""
-        task, values = self.task, self.values.tolist()
-        tests = {row.tobytes(): number for number, row in enumerate(task.inputs)}
-        merges = [tuple(values)]
-        found: dict[int, dict[tuple[int, int], None]] = {}
-        for number, row in enumerate(task.inputs[: task.distinct]):
-            for low, high in itertools.pairwise(np.unique(row)):
-                # Values above stay, as those of cells behind a list do, or are ranks, one less each.
-                for above in (0, high - low):
-                    whole = np.where(row == high, low, row - above * (row > high)).astype(row.dtype)
-                    becomes = dict(zip(row.tolist(), whole.tolist(), strict=True))
-                    merge = tuple(becomes.get(value, value) for value in values)
-                    if whole.tobytes() in tests:
-                        merges += [merge] if merge not in merges else []
-                        found.setdefault(tests[whole.tobytes()], {})[number, merges.index(merge)] = None
-        drawn = np.random.default_rng(0).integers(1 << 32, size=(task.locations, len(values)), dtype=np.uint32)
-        marks = np.stack([drawn[:, np.searchsorted(values, merge)].ravel() for merge in merges], axis=1)
-        most = max(map(len, found.values()), default=1)
-        ways = np.array([(list(ways) * most)[:most] for ways in found.values()], int).reshape(-1, most, 2)
-        return marks, np.array(list(found), int), ways[..., 0], ways[..., 1]
-
     def survey(self, view: View) -> Survey:
         """Which moves are legal, and how much is right; see `Restrictions`."""
         matches = _any_value(view.held[:, None] & self.wanted[None, ..., None], 2)  # [L, M, W, B]
@@ -333,6 +292,10 @@ class Rules:
     @cached_property
     def arrangements(self) -> Arrangements:
         return Arrangements(self.task)
+
+    @cached_property
+    def ties(self) -> Ties:
+        return Ties(self.task, tuple(self.values.tolist()))
 
     def _legal(self, view: View, matches, wrong) -> Array:
         """Legality `[A, B]`, from blocks in the order of `_table`."""

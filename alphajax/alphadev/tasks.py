@@ -117,7 +117,7 @@ class Task:
     @cached_property
     def distinct(self) -> int:
         """How many tests stand first in which no two cells hold the same value."""
-        tied = np.diff(np.sort(self.inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
+        tied = _tied(self.inputs)
         return int(np.argmax(tied)) if tied.any() else self.tests
 
     @cached_property
@@ -176,6 +176,11 @@ def weak_orders(n: int) -> np.ndarray:
     return orders[np.lexsort(orders.T[::-1])]
 
 
+def _tied(inputs: np.ndarray) -> np.ndarray:
+    """Tests in which two cells hold the same value, bool `[P]`."""
+    return np.diff(np.sort(inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
+
+
 def from_arrays(
     name: str,
     inputs,
@@ -229,8 +234,7 @@ def from_arrays(
             " move values and cannot compute new ones)"
         )
 
-    tied = np.diff(np.sort(inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
-    order = np.argsort(tied, kind="stable")
+    order = np.argsort(_tied(inputs), kind="stable")
 
     def as_bytes(array) -> bytes:
         return np.ascontiguousarray(array[order], np.int8).tobytes()

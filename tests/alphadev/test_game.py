@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphadev import game as game_module
-from alphajax.alphadev import machine, tasks
+from alphajax.alphadev import batching, machine, tasks
 from alphajax.alphadev.game import AssemblyGame, Rewards
 from alphajax.alphadev.isa import UNKNOWN, Op
 from alphajax.alphadev.proof import prove
@@ -75,9 +74,9 @@ def test_states_surveyed_in_blocks_are_those_surveyed_at_once(monkeypatch):
     empty = game.empty(jnp.int16(game.max_moves))
     states = jax.vmap(lambda action: game.advance(empty, action))(jnp.arange(23, dtype=jnp.int16))
     planes = game.rules.start.held.nbytes
-    monkeypatch.setattr(game_module, "CACHED", 23 * planes)
+    monkeypatch.setattr(batching, "CACHED", 23 * planes)
     whole = jax.jit(jax.vmap(game.surveyed))(states)
-    monkeypatch.setattr(game_module, "CACHED", 5 * planes)
+    monkeypatch.setattr(batching, "CACHED", 5 * planes)
     blocks = jax.jit(jax.vmap(game.surveyed)).lower(states).compile()
     assert "while" in blocks.as_text()
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(blocks(states)), strict=True):
