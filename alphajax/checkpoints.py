@@ -81,9 +81,9 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder} holds no complete checkpoint: nothing to resume")
         args = self._ocp.args
         try:
-            stamp = self._manager.restore(
-                iteration, args=args.Composite(stamp=args.JsonRestore())
-            )["stamp"]
+            stamp = self._manager.restore(iteration, args=args.Composite(stamp=args.JsonRestore()))[
+                "stamp"
+            ]
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint {iteration} in {self.folder} is damaged: {_brief(error)}"

@@ -69,7 +69,8 @@ def play(
     states: State,
     act: Callable[[jax.Array, State], tuple[Action, Any]],
     max_steps: int,
-    survive: Callable[[jax.Array, Float[Array, " B"], State, State], Int[Array, " B"]] | None = None,
+    survive: Callable[[jax.Array, Float[Array, " B"], State, State], Int[Array, " B"]]
+    | None = None,
 ) -> tuple[State, Trajectories]:
     """Plays a batch of games until the last one ends (or `max_steps`).
 
@@ -113,7 +114,9 @@ def play(
         new = (steps, rewards, mask)
         past = jax.tree.map(lambda all_, x: all_.at[t].set(x), past, new)
         if survive is not None:
-            chosen = survive(jax.random.fold_in(jax.random.fold_in(key, t), 1), rewards, before, states)
+            chosen = survive(
+                jax.random.fold_in(jax.random.fold_in(key, t), 1), rewards, before, states
+            )
             states, origin = jax.tree.map(lambda x: x[chosen], (states, origin))
             past = jax.tree.map(lambda x: x[:, chosen], past)
         return t + 1, states, past, origin

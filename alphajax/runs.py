@@ -350,7 +350,9 @@ def _lines(metrics, length, progress, simulations, seconds) -> list[dict[str, An
     """One line per iteration of a chunk; the times of a chunk are those of its end."""
     lines = []
     # A beam tries its moves without a tree: each counts as one simulation.
-    searched = metrics["play/moves"].astype(np.int64) * simulations + metrics.get("play/beam_moves", 0)
+    searched = metrics["play/moves"].astype(np.int64) * simulations + metrics.get(
+        "play/beam_moves", 0
+    )
     progress.simulations_per_second = int(searched.sum()) / max(seconds, 1e-9)
     for index in range(length):
         progress.iteration += 1

@@ -64,8 +64,13 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name, low in (
-            ("games", 0), ("learner_steps", 0), ("batch", 1), ("warmup_steps", 0),
-            ("decay_step", 1), ("rate_warmup", 0), ("capacity", 1),
+            ("games", 0),
+            ("learner_steps", 0),
+            ("batch", 1),
+            ("warmup_steps", 0),
+            ("decay_step", 1),
+            ("rate_warmup", 0),
+            ("capacity", 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
@@ -168,7 +173,9 @@ def make_mesh(devices: int | None = None) -> Mesh:
     found = jax.devices()
     count = len(found) if devices is None else devices
     if not 1 <= count <= len(found):
-        raise ValueError(f"devices: received {devices}; expected 1 to {len(found)}, as many as there are")
+        raise ValueError(
+            f"devices: received {devices}; expected 1 to {len(found)}, as many as there are"
+        )
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=found[:count])
 
 
@@ -196,7 +203,12 @@ def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 def _specs(system: System) -> RunState:
     whole = P()
     return RunState(
-        key=whole, iteration=whole, learner_step=whole, games=whole, params=whole, opt_state=whole,
+        key=whole,
+        iteration=whole,
+        learner_step=whole,
+        games=whole,
+        params=whole,
+        opt_state=whole,
         replay=P(AXIS),
         memory=system.memory_spec(),
     )  # type: ignore[arg-type]
@@ -207,7 +219,11 @@ def _create(system: System, key: jax.Array, devices: int) -> RunState:
     params = system.policy.init(init_key)
     zero = jnp.int32(0)
     return RunState(
-        key=key, iteration=zero, learner_step=zero, games=zero, params=params,
+        key=key,
+        iteration=zero,
+        learner_step=zero,
+        games=zero,
+        params=params,
         opt_state=optimizer(system.training).init(params),
         replay=replay.empty(system.item(), system.training.capacity, devices),
         memory=system.init_memory(devices),
@@ -218,7 +234,9 @@ def shardings(system: System, state: Any, mesh: Mesh) -> RunState:
     """Where each leaf of a RunState lies."""
     specs = jax.tree.map(
         lambda spec, part: jax.tree.map(lambda _: NamedSharding(mesh, spec), part),
-        _specs(system), state, is_leaf=lambda x: isinstance(x, P),
+        _specs(system),
+        state,
+        is_leaf=lambda x: isinstance(x, P),
     )
     return specs
 
@@ -228,7 +246,8 @@ def abstract(system: System, key: jax.Array, mesh: Mesh) -> RunState:
     shapes = jax.eval_shape(lambda k: _create(system, k, mesh.size), key)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        shapes, shardings(system, shapes, mesh),
+        shapes,
+        shardings(system, shapes, mesh),
     )
 
 
@@ -303,9 +322,7 @@ def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Me
     count = system.training.games // devices
     play = functools.partial(_play, system, state, play_key, count)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(play)[2])
-    memory, buffer, sums = jax.lax.cond(
-        ready, play, lambda: (state.memory, state.replay, nothing)
-    )
+    memory, buffer, sums = jax.lax.cond(ready, play, lambda: (state.memory, state.replay, nothing))
     memory, agreed = system.agree(memory)
     sums = jax.lax.psum(sums, AXIS)
     state = state._replace(

@@ -32,10 +32,15 @@ def survivors(
         own group only.
     """
     first = [0, *itertools.accumulate(groups)]
-    return jnp.concatenate([
-        start + systematic(jax.random.fold_in(key, start), gains[start:stop] / temperature, stop - start)
-        for start, stop in itertools.pairwise(first)
-    ])  # fmt: skip
+    return jnp.concatenate(
+        [
+            start
+            + systematic(
+                jax.random.fold_in(key, start), gains[start:stop] / temperature, stop - start
+            )
+            for start, stop in itertools.pairwise(first)
+        ]
+    )
 
 
 def systematic(key: jax.Array, log_weights: Float[Array, " N"], count: int) -> Int[Array, " count"]:

@@ -107,10 +107,14 @@ def main(args: Args) -> int:
         args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
     try:
         system = presets.make(
-            args.preset, network=args.network, task=read_task(args.task) if args.task else None,
-            untrained=args.untrained, uniform=args.uniform, plain=args.plain,
+            args.preset,
+            network=args.network,
+            task=read_task(args.task) if args.task else None,
+            untrained=args.untrained,
+            uniform=args.uniform,
+            plain=args.plain,
             overrides=settings(args.set),
-        )  # fmt: skip
+        )
         config = {
             "system": runs.plain(system),
             "arguments": runs.plain(tuple(getattr(args, name) for name in WHAT_IT_IS)),
@@ -153,11 +157,19 @@ def search(args: Args, system, folder) -> int:
             return bool(enough) or (bool(goal) and (findings.length or 10**9) <= goal)
 
         _, progress, why = runs.drive(
-            system, folder, seed=args.seed, started=STARTED, on_chunk=on_chunk,
-            resume=args.resume is not None, minutes=args.minutes, iterations=args.iterations,
-            save_seconds=args.save_seconds, devices=args.devices, say=display.say,
+            system,
+            folder,
+            seed=args.seed,
+            started=STARTED,
+            on_chunk=on_chunk,
+            resume=args.resume is not None,
+            minutes=args.minutes,
+            iterations=args.iterations,
+            save_seconds=args.save_seconds,
+            devices=args.devices,
+            say=display.say,
             between=Speeds(system) if system.game.rewards.speed else None,
-        )  # fmt: skip
+        )
         display.update(rows(system, progress, findings), force=True)
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)

@@ -110,10 +110,14 @@ def main(args: Args) -> int:
         args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
     try:
         system = presets.make(
-            args.preset, network=args.network, ring=args.ring,
+            args.preset,
+            network=args.network,
+            ring=args.ring,
             target=tensors.parse(args.target) if args.target else None,
-            untrained=args.untrained, uniform=args.uniform, overrides=settings(args.set),
-        )  # fmt: skip
+            untrained=args.untrained,
+            uniform=args.uniform,
+            overrides=settings(args.set),
+        )
         config = {
             "system": runs.plain(system),
             "arguments": runs.plain(tuple(getattr(args, name) for name in WHAT_IT_IS)),
@@ -138,7 +142,9 @@ def search(args: Args, system, folder) -> int:
     goal = args.stop_at if args.stop_at is not None else goal
     findings = Findings(system, folder, args.seed, learned=system.training.learn)
     names = ", ".join(target.name for target in system.game.targets)
-    print(f"{names} over {system.game.ring.name} on {runs.device_name()}; compiling ...", flush=True)
+    print(
+        f"{names} over {system.game.ring.name} on {runs.device_name()}; compiling ...", flush=True
+    )
 
     with Display(f"AlphaTensor {names} over {system.game.ring.name}") as display:
 
@@ -153,10 +159,18 @@ def search(args: Args, system, folder) -> int:
             return bool(enough) or (bool(goal) and findings.worst() <= goal)
 
         _, progress, why = runs.drive(
-            system, folder, seed=args.seed, started=STARTED, on_chunk=on_chunk,
-            resume=args.resume is not None, minutes=args.minutes, iterations=args.iterations,
-            save_seconds=args.save_seconds, devices=args.devices, say=display.say,
-        )  # fmt: skip
+            system,
+            folder,
+            seed=args.seed,
+            started=STARTED,
+            on_chunk=on_chunk,
+            resume=args.resume is not None,
+            minutes=args.minutes,
+            iterations=args.iterations,
+            save_seconds=args.save_seconds,
+            devices=args.devices,
+            say=display.say,
+        )
         display.update(rows(system, progress, findings), force=True)
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
@@ -175,10 +189,18 @@ def rows(system, progress, findings) -> dict[str, str]:
         "games": f"{progress.games:,}",
         "simulations": f"{progress.simulations:,} ({progress.simulations_per_second:,.0f}/s)",
         "best rank": findings.best_text(),
-        **({"solved": f"{m['play/solved']}/{system.training.games}"} if system.training.games else {}),
+        **(
+            {"solved": f"{m['play/solved']}/{system.training.games}"}
+            if system.training.games
+            else {}
+        ),
         **({"beam": f"{m['play/beam_solved']} found"} if system.beam.width else {}),
         "limit": ", ".join(str(limit) for limit in m["limit"]) if len(m["limit"]) < 4 else "-",
-        **({"return": f"{m['play/return'] / system.training.games:.2f}"} if system.training.games else {}),
+        **(
+            {"return": f"{m['play/return'] / system.training.games:.2f}"}
+            if system.training.games
+            else {}
+        ),
     }
     if "learn/policy_loss" in m:
         shown["steps"] = f"{m['learner_step']:,}"

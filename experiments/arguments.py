@@ -40,8 +40,11 @@ def system_of(said: dict[str, Any]):
     from alphajax.alphatensor import presets, tensors
 
     return presets.make(
-        said["preset"], network=said["network"], ring=said["ring"],
+        said["preset"],
+        network=said["network"],
+        ring=said["ring"],
         target=tensors.parse(said["target"]) if said["target"] else None,
-        untrained=said["untrained"], uniform=said["uniform"],
+        untrained=said["untrained"],
+        uniform=said["uniform"],
         overrides=settings(tuple(said["set"])),
-    )  # fmt: skip
+    )

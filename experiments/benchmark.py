@@ -136,13 +136,20 @@ def main(args: Args) -> int:
         node, prior, value, _ = evaluate(key, states)
         root = mctx.RootFnOutput(prior_logits=prior, value=value, embedding=node)
         return mctx.gumbel_muzero_policy(
-            params, key, root, recurrent, config.simulations, max_depth=config.max_depth,
+            params,
+            key,
+            root,
+            recurrent,
+            config.simulations,
+            max_depth=config.max_depth,
             max_num_considered_actions=config.considered,
-        ).action_weights  # fmt: skip
+        ).action_weights
 
     repeats = args.repeats
     per_search = args.games * config.simulations
-    play_time, _ = measure(sharded(random_play, (by_game,), (by_game, P())), states, repeats=repeats)
+    play_time, _ = measure(
+        sharded(random_play, (by_game,), (by_game, P())), states, repeats=repeats
+    )
     find_time, find_compile = measure(
         sharded(find, (everywhere, by_game), by_game), params, states, repeats=repeats
     )
@@ -169,9 +176,7 @@ def main(args: Args) -> int:
     learn_time = statistics.median(times)
     samples = system.training.learner_steps * system.training.batch
 
-    tree = jax.eval_shape(
-        lambda s: search.build_tree(params, key, s, game, policy, config), states
-    )
+    tree = jax.eval_shape(lambda s: search.build_tree(params, key, s, game, policy, config), states)
     real = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), tree.embeddings)
     formula = search.bytes_per_node(config.candidates, one) * args.games * nodes

@@ -60,7 +60,9 @@ def run(script: str, command: str, seed: int) -> dict:
 
 def table(results: list[dict]) -> str:
     """One row for each command: what each seed reached, and median figures of those that did best."""
-    rows = ["| command | best by seed | seconds to it, by seed | median s | simulations in all, median |"]
+    rows = [
+        "| command | best by seed | seconds to it, by seed | median s | simulations in all, median |"
+    ]
     rows.append("|---|---|---|---|---|")
     for command in dict.fromkeys(r["command"].rsplit(" --seed", 1)[0] for r in results):
         mine = [r for r in results if r["command"].rsplit(" --seed", 1)[0] == command]

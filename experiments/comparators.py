@@ -140,14 +140,26 @@ def search(args: Args, folder, config) -> int:
     def result(**more) -> dict:
         last = notes["found"][-1] if notes["found"] else {}
         return {
-            "system": "comparators", "task": task.name, "best": program and len(program),
-            "kernel": last.get("kernel"), "network": last.get("network"),
-            "verified": program is not None, "native": native and bool(native), "learned": False,
-            "games": None, "simulations": None, "seconds": last.get("seconds"),
-            "cpu_seconds": last.get("cpu_seconds"), "networks": last.get("networks"),
-            "found": notes["found"], "scratch": args.scratch, "seed": args.seed,
-            "device": runs.device_name(), "version": __version__, **more,
-        }  # fmt: skip
+            "system": "comparators",
+            "task": task.name,
+            "best": program and len(program),
+            "kernel": last.get("kernel"),
+            "network": last.get("network"),
+            "verified": program is not None,
+            "native": native and bool(native),
+            "learned": False,
+            "games": None,
+            "simulations": None,
+            "seconds": last.get("seconds"),
+            "cpu_seconds": last.get("cpu_seconds"),
+            "networks": last.get("networks"),
+            "found": notes["found"],
+            "scratch": args.scratch,
+            "seed": args.seed,
+            "device": runs.device_name(),
+            "version": __version__,
+            **more,
+        }
 
     title = f"comparators, {task.name}"
     with Display(title) as display, runs.interruptible() as stop:
@@ -172,34 +184,52 @@ def search(args: Args, folder, config) -> int:
                 proved, native = findings.certify(candidate, task)
                 program = candidate
                 clock()
-                notes["found"].append({
-                    "length": len(program), "kernel": len(kernel.program),
-                    "seconds": notes["seconds"], "cpu_seconds": notes["cpu_seconds"],
-                    "networks": notes["networks"], "network": kernel.network,
-                })  # fmt: skip
+                notes["found"].append(
+                    {
+                        "length": len(program),
+                        "kernel": len(kernel.program),
+                        "seconds": notes["seconds"],
+                        "cpu_seconds": notes["cpu_seconds"],
+                        "networks": notes["networks"],
+                        "network": kernel.network,
+                    }
+                )
                 write_atomically(best_file, printing.att(program, task.name, task=task.name))
                 folder.write_result(result())
                 display.say(f"{len(program)} instructions, proved, after {notes['seconds']:.1f} s")
             clock()
-            folder.append([{
-                "iteration": notes["iteration"], "seconds": notes["seconds"],
-                "networks": notes["networks"], "best_length": program and len(program),
-            }])  # fmt: skip
+            folder.append(
+                [
+                    {
+                        "iteration": notes["iteration"],
+                        "seconds": notes["seconds"],
+                        "networks": notes["networks"],
+                        "best_length": program and len(program),
+                    }
+                ]
+            )
             write_atomically(file, json.dumps(notes))
-            display.update({
-                "time": duration(notes["seconds"]),
-                "best": f"{len(program)}" if program else "-",
-                "AlphaDev, human": f"{task.alphadev or '-'}, {task.human}",
-                "round": str(notes["iteration"]),
-                "networks": f"{notes['networks']:,}",
-            })  # fmt: skip
+            display.update(
+                {
+                    "time": duration(notes["seconds"]),
+                    "best": f"{len(program)}" if program else "-",
+                    "AlphaDev, human": f"{task.alphadev or '-'}, {task.human}",
+                    "round": str(notes["iteration"]),
+                    "networks": f"{notes['networks']:,}",
+                }
+            )
         else:
             why = "stopped"
     clock()
-    folder.write_result(result(
-        ended=why, total_networks=notes["networks"], total_seconds=notes["seconds"],
-        total_cpu_seconds=notes["cpu_seconds"], versions=runs.versions(),
-    ))  # fmt: skip
+    folder.write_result(
+        result(
+            ended=why,
+            total_networks=notes["networks"],
+            total_seconds=notes["seconds"],
+            total_cpu_seconds=notes["cpu_seconds"],
+            versions=runs.versions(),
+        )
+    )
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
     if program is None:

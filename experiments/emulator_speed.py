@@ -66,9 +66,7 @@ def step(machine, states, instructions: Instruction, t):
 def in_place(machine, length: int):
     def call(states, instructions, parents):
         del parents
-        return jax.lax.fori_loop(
-            0, length, lambda t, s: step(machine, s, instructions, t), states
-        )
+        return jax.lax.fori_loop(0, length, lambda t, s: step(machine, s, instructions, t), states)
 
     return call
 
@@ -135,7 +133,9 @@ def measure(name: str, n: int, batch: int, args: Args) -> dict:
         "bytes": sum(x.nbytes for x in jax.tree.leaves(state)),
         "batch": batch,
         "in_place": rate(in_place(machine, args.length), copies(state, batch), args.length),
-        "in_tree": rate(in_tree(machine, args.nodes), copies(state, batch, args.nodes + 1), args.nodes),
+        "in_tree": rate(
+            in_tree(machine, args.nodes), copies(state, batch, args.nodes + 1), args.nodes
+        ),
     }
 
 

@@ -96,9 +96,12 @@ def planned(args: Args):
     if args.all and (args.beam or args.cut):
         raise ValueError("--all with --beam or --cut: expected nothing to be left out")
     model = kernels.Model(
-        n=args.n, scratch=args.scratch, tests=args.tests, conditions=args.conditions,
+        n=args.n,
+        scratch=args.scratch,
+        tests=args.tests,
+        conditions=args.conditions,
         fresh=args.fresh,
-    )  # fmt: skip
+    )
     common = dict(memory_gb=args.memory_gb, seed=args.seed)
     stages = []
     if args.all and args.limit is None:
@@ -108,9 +111,9 @@ def planned(args: Args):
         beam = 1000
     # What is right on permutations may fail on ties: then another of those seen is looked for.
     keep = args.all or args.tests == "permutations" or args.fresh == "zero"
-    stages.append(enumeration.Config(
-        limit=args.limit, beam=beam, cut=args.cut, keep=keep, **common
-    ))  # fmt: skip
+    stages.append(
+        enumeration.Config(limit=args.limit, beam=beam, cut=args.cut, keep=keep, **common)
+    )
     return model, stages
 
 
@@ -133,17 +136,25 @@ def search(args: Args, folder, model, stages) -> int:
         def watch(report) -> bool:
             seconds = time.time() - STARTED
             row = {
-                "instructions": str(report.length), "states": f"{report.states:,}",
+                "instructions": str(report.length),
+                "states": f"{report.states:,}",
                 "contents of the best": str(report.best),
                 "left out": "nothing" if report.lossless else "states that looked worse",
                 "time": duration(seconds),
-            }  # fmt: skip
+            }
             if report.done == 1:
-                lines.append({
-                    "iteration": len(lines) + 1, "stage": stage, "seconds": round(seconds, 3),
-                    "length": report.length, "states": report.states, "best": report.best,
-                    "lossless": report.lossless, "seconds_searching": round(report.seconds, 3),
-                })  # fmt: skip
+                lines.append(
+                    {
+                        "iteration": len(lines) + 1,
+                        "stage": stage,
+                        "seconds": round(seconds, 3),
+                        "length": report.length,
+                        "states": report.states,
+                        "best": report.best,
+                        "lossless": report.lossless,
+                        "seconds_searching": round(report.seconds, 3),
+                    }
+                )
                 folder.append(lines[-1:])
                 display.say(
                     f"{report.length:3} instructions: {report.states:,} states, the best with"
@@ -161,23 +172,42 @@ def search(args: Args, folder, model, stages) -> int:
                 display.say(f"a beam found {found.length}; now nothing is left out up to there")
             begun, cpu, compiling[:] = time.time(), time.process_time(), []
             found = enumeration.search(model, config, watch)
-            told_stages.append({
-                "method": method(config), "kernel": found.length, "programs": found.programs,
-                "ended": found.ended, "states": [report.states for report in found.levels],
-                "seconds": round(time.time() - begun, 3),
-                "cpu_seconds": round(time.process_time() - cpu, 3),
-                "seconds_compiling": round(sum(compiling), 3),
-            })  # fmt: skip
+            told_stages.append(
+                {
+                    "method": method(config),
+                    "kernel": found.length,
+                    "programs": found.programs,
+                    "ended": found.ended,
+                    "states": [report.states for report in found.levels],
+                    "seconds": round(time.time() - begun, 3),
+                    "cpu_seconds": round(time.process_time() - cpu, 3),
+                    "seconds_compiling": round(sum(compiling), 3),
+                }
+            )
         if stop.is_set():
             display.say("interrupted; what was found so far:")
     result = {
-        "system": "enumeration", "task": f"sort{model.n}", "best": None, "verified": False,
-        "native": None, "learned": False, "method": method(stages[-1]), "ended": found.ended,
-        "model": {name: getattr(model, name) for name in ("n", "scratch", "tests", "conditions", "fresh")},
-        "kernel": found.length, "programs": found.programs, "certified": found.certified,
-        "excluded": found.excluded, "stages": told_stages, "seed": args.seed,
-        "device": runs.device_name(), "version": __version__, "versions": runs.versions(),
-    }  # fmt: skip
+        "system": "enumeration",
+        "task": f"sort{model.n}",
+        "best": None,
+        "verified": False,
+        "native": None,
+        "learned": False,
+        "method": method(stages[-1]),
+        "ended": found.ended,
+        "model": {
+            name: getattr(model, name) for name in ("n", "scratch", "tests", "conditions", "fresh")
+        },
+        "kernel": found.length,
+        "programs": found.programs,
+        "certified": found.certified,
+        "excluded": found.excluded,
+        "stages": told_stages,
+        "seed": args.seed,
+        "device": runs.device_name(),
+        "version": __version__,
+        "versions": runs.versions(),
+    }
     told = [certificate(found)]
     if found.kernel:
         told = [*report_kernel(args, model, found, folder, result), *told]
@@ -252,8 +282,9 @@ def report_kernel(args: Args, model, found, folder, result) -> list[str]:
     return [
         "\n".join(printing.listing(routine)),
         f"\n{proved}{'' if native is None else '; right on this CPU'}",
-        f"{len(kernel)} instructions, {len(routine)} with loads and stores; beside: {beside}", *told,
-    ]  # fmt: skip
+        f"{len(kernel)} instructions, {len(routine)} with loads and stores; beside: {beside}",
+        *told,
+    ]
 
 
 if __name__ == "__main__":

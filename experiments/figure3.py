@@ -131,15 +131,18 @@ def run(args: Args, sizes) -> None:
                 words += ["--start", str(Path(folder) / "start.npz")]
         done = subprocess.run(
             [sys.executable, str(HERE / "flip_graph.py"), *words, "--out", str(out)],
-            capture_output=True, text=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         result = json.loads((out / "result.json").read_text())
         row = {
-            "method": "symmetric flip graph" if result["symmetric"] else "flip graph", "command": " ".join(command), "start": said,
+            "method": "symmetric flip graph" if result["symmetric"] else "flip graph",
+            "command": " ".join(command),
+            "start": said,
             **{k: result[k] for k in ("seconds", "flips", "seed", "device", "versions")},
-        }  # fmt: skip
+        }
         scheme = scheme_files.load_npz(out / "best" / "scheme.npz")[name]
         keep(scheme, row)
         lifted = out / "best" / "lifted.npz"
@@ -147,8 +150,11 @@ def run(args: Args, sizes) -> None:
             over_z = scheme_files.load_npz(lifted)[name]
             if over_z.ring == "Z":
                 keep(over_z, row | {"method": f"{row['method']} over Z2, lifted"})
-    print(f"{name} over {args.ring}: {result['best']} (published {known}) in {result['seconds']} s;"
-          f" {result['lifted']}; started from {said}", flush=True)  # fmt: skip
+    print(
+        f"{name} over {args.ring}: {result['best']} (published {known}) in {result['seconds']} s;"
+        f" {result['lifted']}; started from {said}",
+        flush=True,
+    )
 
 
 def learned() -> dict:
@@ -190,7 +196,9 @@ def table() -> str:
             rank = rings[ring][sizes].rank if sizes in rings[ring] else None
             ours.append(entry(rank, best=best[ring][sizes]))
         for ring in best:
-            ours.append(entry(*by_learning.get((name, ring), (None, False)), best=best[ring][sizes]))
+            ours.append(
+                entry(*by_learning.get((name, ring), (None, False)), best=best[ring][sizes])
+            )
         numbers = [str(columns[c][sizes]) for c in columns] + [str(best[r][sizes]) for r in best]
         rows.append("| " + " | ".join([name.replace(",", "x"), *numbers, *ours]) + " |")
     return "\n".join(rows)
@@ -202,7 +210,9 @@ def main(args: Args) -> int:
     try:
         wanted = [tuple(map(int, text.split(","))) for text in args.sizes] or every
         if strange := [s for s in wanted if s not in every]:
-            raise ValueError(f"--sizes: received {strange}; expected n,m,p with 2 <= n <= m <= p <= 5")
+            raise ValueError(
+                f"--sizes: received {strange}; expected n,m,p with 2 <= n <= m <= p <= 5"
+            )
         if args.ring not in ("Z2", "Z"):
             raise ValueError(f"--ring: received {args.ring!r}; expected Z2 or Z")
         for sizes in () if args.show else wanted:

@@ -62,8 +62,18 @@ class Args:
 
 
 WHAT_IT_IS = (
-    "size", "ring", "seed", "start", "symmetric", "walkers", "checks", "plus_after", "margin", "limit", "devices"
-)  # fmt: skip
+    "size",
+    "ring",
+    "seed",
+    "start",
+    "symmetric",
+    "walkers",
+    "checks",
+    "plus_after",
+    "margin",
+    "limit",
+    "devices",
+)
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
 
 
@@ -187,15 +197,27 @@ def search(args: Args, folder, target, masks, whole) -> int:
         scheme_files.save_npz(folder.path / "best" / "scheme.npz", {target.name: best})
         write_atomically(folder.path / "best" / "scheme.txt", algorithms.readable(best) + "\n")
         result = {
-            "system": "flip_graph", "symmetric": list(args.symmetric), "target": target.name, "ring": args.ring, "best": best.rank,
-            "verified": True, "learned": False, "games": None, "simulations": None,
-            **notes["found"], "seed": args.seed, "device": runs.device_name(),
+            "system": "flip_graph",
+            "symmetric": list(args.symmetric),
+            "target": target.name,
+            "ring": args.ring,
+            "best": best.rank,
+            "verified": True,
+            "learned": False,
+            "games": None,
+            "simulations": None,
+            **notes["found"],
+            "seed": args.seed,
+            "device": runs.device_name(),
             "version": __version__,
-        }  # fmt: skip
+        }
         folder.write_result(result)
 
     report()
-    with Display(f"flip graph {target.name} over {args.ring}") as display, runs.interruptible() as stop:
+    with (
+        Display(f"flip graph {target.name} over {args.ring}") as display,
+        runs.interruptible() as stop,
+    ):
         while not (args.stop_at and best.rank <= args.stop_at):
             if stop.is_set():
                 why = "interrupted"
@@ -214,27 +236,43 @@ def search(args: Args, folder, target, masks, whole) -> int:
             flips = int(walkers.flips.sum(dtype=np.int64))
             ages += walkers.flips
             walkers = flip_pools.exchange(
-                pools, walkers, ages, known, host, enough=max(1, min(64, count // 16)),
-                limit=args.limit, margin=args.margin,
-            )  # fmt: skip
+                pools,
+                walkers,
+                ages,
+                known,
+                host,
+                enough=max(1, min(64, count // 16)),
+                limit=args.limit,
+                margin=args.margin,
+            )
             now = time.time()
             notes["flips"] += flips
             notes["seconds"] = before + now - STARTED
             rate = flips / (now - clock)
-            folder.append([{
-                "iteration": notes["iteration"], "seconds": round(notes["seconds"], 3),
-                "flips": notes["flips"], "flips_per_second": round(rate), "best_rows": pools.best,
-                "mean_rows": round(float(walkers.best_rank.mean()), 3),
-            }])  # fmt: skip
+            folder.append(
+                [
+                    {
+                        "iteration": notes["iteration"],
+                        "seconds": round(notes["seconds"], 3),
+                        "flips": notes["flips"],
+                        "flips_per_second": round(rate),
+                        "best_rows": pools.best,
+                        "mean_rows": round(float(walkers.best_rank.mean()), 3),
+                    }
+                ]
+            )
             if pools.best < rows:
                 report()
                 display.say(f"rank {best.rank}, verified, after {notes['seconds']:.1f} s")
             sizes = list(pools.sizes().items())[:5]
-            display.update({
-                "time": duration(notes["seconds"]), "best": str(best.rank),
-                "flips": f"{notes['flips']:,} ({rate / 1e6:.2f} million/s)",
-                "pools": ", ".join(f"{rank}: {size}" for rank, size in sizes),
-            })  # fmt: skip
+            display.update(
+                {
+                    "time": duration(notes["seconds"]),
+                    "best": str(best.rank),
+                    "flips": f"{notes['flips']:,} ({rate / 1e6:.2f} million/s)",
+                    "pools": ", ".join(f"{rank}: {size}" for rank, size in sizes),
+                }
+            )
             if now - saved > args.save_seconds:
                 keep()
                 saved = now
@@ -255,11 +293,17 @@ def search(args: Args, folder, target, masks, whole) -> int:
             path = folder.path / "best" / "lifted.npz"
             scheme_files.save_npz(path, {target.name: checked(over_z, target)})
             break
-    folder.write_result(result | {
-        "ended": why, "lifted": lifted, "total_flips": notes["flips"],
-        "total_seconds": round(notes["seconds"], 1),
-        "total_cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
-    })  # fmt: skip
+    folder.write_result(
+        result
+        | {
+            "ended": why,
+            "lifted": lifted,
+            "total_flips": notes["flips"],
+            "total_seconds": round(notes["seconds"], 1),
+            "total_cpu_seconds": round(time.process_time(), 1),
+            "versions": runs.versions(),
+        }
+    )
     print(
         f"{algorithms.readable(best)}\n\nverified: these {best.rank} products are {target.name}"
         f" exactly, over {args.ring}; {lifted}\nfound after {notes['found']['seconds']:.1f} s and"

@@ -103,22 +103,35 @@ def main(args: Args) -> int:
                 rate, seconds = statistics.median(rates)
                 steps = args.checks * flip_graph.CHECK * walkers * mesh.size
                 planes = masks.shape[1]
-                rows.append({
-                    "size": size, "ring": ring, "walkers": walkers * mesh.size, "rows": most,
-                    "million_flips_per_second": round(rate / 1e6, 2),
-                    "million_flips_per_cpu_second": round(statistics.median(cpu_rates) / 1e6, 2),
-                    "flips_per_step": round(rate * seconds / steps, 3),
-                    "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
-                    "bytes_per_flip": round((12 * planes * most + 60 * planes) * steps / (rate * seconds)),
-                    "first_call_seconds": round(first, 2),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "size": size,
+                        "ring": ring,
+                        "walkers": walkers * mesh.size,
+                        "rows": most,
+                        "million_flips_per_second": round(rate / 1e6, 2),
+                        "million_flips_per_cpu_second": round(
+                            statistics.median(cpu_rates) / 1e6, 2
+                        ),
+                        "flips_per_step": round(rate * seconds / steps, 3),
+                        "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
+                        "bytes_per_flip": round(
+                            (12 * planes * most + 60 * planes) * steps / (rate * seconds)
+                        ),
+                        "first_call_seconds": round(first, 2),
+                    }
+                )
                 rows[-1]["gigabytes_per_second"] = round(rows[-1]["bytes_per_flip"] * rate / 1e9, 1)
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     result = {
-        "command": shlex.join(["python", "experiments/flip_speed.py", *sys.argv[1:]]), "device": runs.device_name(),
-        "devices": mesh.size, "load": list(os.getloadavg()), "versions": runs.versions(),
-        "copying": copying(jnp.zeros(1 << 26, jnp.uint32)), "rows": rows,
-    }  # fmt: skip
+        "command": shlex.join(["python", "experiments/flip_speed.py", *sys.argv[1:]]),
+        "device": runs.device_name(),
+        "devices": mesh.size,
+        "load": list(os.getloadavg()),
+        "versions": runs.versions(),
+        "copying": copying(jnp.zeros(1 << 26, jnp.uint32)),
+        "rows": rows,
+    }
     print(json.dumps(result, indent=1))
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -61,11 +61,16 @@ def arrays(folder: Path) -> list[np.ndarray]:
     import jax
     import orbax.checkpoint as ocp
 
-    newest = max((p for p in (folder / "checkpoints").iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    newest = max(
+        (p for p in (folder / "checkpoints").iterdir() if p.name.isdigit()),
+        key=lambda p: int(p.name),
+    )
     reader = ocp.PyTreeCheckpointer()
     tree = reader.metadata(newest / "state").item_metadata.tree
     plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return [np.asarray(x) for x in jax.tree.leaves(reader.restore(newest / "state", restore_args=plain))]
+    return [
+        np.asarray(x) for x in jax.tree.leaves(reader.restore(newest / "state", restore_args=plain))
+    ]
 
 
 def check_whole(folder: Path) -> None:

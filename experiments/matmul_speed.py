@@ -165,11 +165,12 @@ def table(summaries: dict[int, dict]) -> str:
         rows.append([f"paper: {name}", *(f"{known[s]:+.1f}" if s in known else "" for s in sizes)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(cell.ljust(w) if c == 0 else cell.rjust(w) for c, (cell, w) in enumerate(
-            zip(row, widths, strict=True)
-        ))
+        "  ".join(
+            cell.ljust(w) if c == 0 else cell.rjust(w)
+            for c, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     for size, rows_of_size in summaries.items():
         for name, row in rows_of_size.items():
             low, high = row["quartiles_percent"]

@@ -73,9 +73,15 @@ def probe(system, params, scheme, args: Args) -> list[dict]:
         moves = jax.random.permutation(order_key, moves).astype(jnp.int8)
         # With as many labels as terms, all that are left are labelled.
         found = demonstrations.position(
-            jnp.zeros(count), moves, left, count - left, jnp.int32(count), dims,
-            game=game, labels=count,
-        )  # fmt: skip
+            jnp.zeros(count),
+            moves,
+            left,
+            count - left,
+            jnp.int32(count),
+            dims,
+            game=game,
+            labels=count,
+        )
         return found, fits
 
     @jax.jit
@@ -120,7 +126,12 @@ def main(args: Args) -> int:
         system = system_of(said)
         game, known = system.game, scheme_files.load(args.scheme)
         name = game.targets[0].name
-        if len(game.targets) > 1 or game.symmetry.order > 1 or system.uniform or system.inside.moves:
+        if (
+            len(game.targets) > 1
+            or game.symmetry.order > 1
+            or system.uniform
+            or system.inside.moves
+        ):
             raise ValueError(
                 f"{args.run}: expected a run with a network that plays one target, in moves of single terms"
             )
@@ -136,12 +147,17 @@ def main(args: Args) -> int:
         return 2
     text = json.dumps(
         {
-            "run": said | {"set": list(said["set"])}, "scheme": str(args.scheme), "rank": known[name].rank,
-            "basis_density": args.basis_density, "positions": args.positions, "seed": args.seed,
-            "device": runs.device_name(), "rows": rows,
+            "run": said | {"set": list(said["set"])},
+            "scheme": str(args.scheme),
+            "rank": known[name].rank,
+            "basis_density": args.basis_density,
+            "positions": args.positions,
+            "seed": args.seed,
+            "device": runs.device_name(),
+            "rows": rows,
         },
         indent=1,
-    )  # fmt: skip
+    )
     print(text)
     if args.out:
         args.out.write_text(text + "\n")

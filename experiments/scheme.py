@@ -46,7 +46,10 @@ class Said:
 # Paths are positional, in the order of the parameters; the rest are options without a prefix.
 File = Annotated[
     Path,
-    tyro.conf.arg(metavar="FILE", help="A .npz, .json, .txt or .exp file, a run's folder, strassen, winograd or naive:N,M,P."),
+    tyro.conf.arg(
+        metavar="FILE",
+        help="A .npz, .json, .txt or .exp file, a run's folder, strassen, winograd or naive:N,M,P.",
+    ),
     tyro.conf.Positional,
 ]
 Out = Annotated[Path, tyro.conf.arg(metavar="OUT", help="The new file."), tyro.conf.Positional]
@@ -230,9 +233,14 @@ def bench(
     from alphajax.alphatensor.matmul import matmul
 
     bench = tailoring.Bench(
-        size=size, dtype=dtype, levels=levels, trials=trials, chain=chain, warm_ups=2,
+        size=size,
+        dtype=dtype,
+        levels=levels,
+        trials=trials,
+        chain=chain,
+        warm_ups=2,
         precision=precision,
-    )  # fmt: skip
+    )
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     found = _load(file, said)

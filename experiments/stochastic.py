@@ -76,9 +76,23 @@ class Args:
 
 
 WHAT_IT_IS = (
-    "task", "warm", "start", "seed", "cost", "alpha", "beta", "hottest", "rungs", "every", "anywhere", "slots",
-    "chains", "rounds", "spread", "devices",
-)  # fmt: skip
+    "task",
+    "warm",
+    "start",
+    "seed",
+    "cost",
+    "alpha",
+    "beta",
+    "hottest",
+    "rungs",
+    "every",
+    "anywhere",
+    "slots",
+    "chains",
+    "rounds",
+    "spread",
+    "devices",
+)
 """The arguments that make a run the run that it is; a resumed one takes them from its folder."""
 
 
@@ -231,21 +245,36 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
         proved, native = findings.certify(candidate, task)
         program = candidate
         if not notes["found"] or notes["found"][-1]["length"] > length:  # else before a resume
-            notes["found"].append({
-                "length": length, "seconds": round(notes["seconds"], 2),
-                "walking": round(notes["walking"], 2), "programs": notes["programs"],
-            })  # fmt: skip
+            notes["found"].append(
+                {
+                    "length": length,
+                    "seconds": round(notes["seconds"], 2),
+                    "walking": round(notes["walking"], 2),
+                    "programs": notes["programs"],
+                }
+            )
         text = printing.att(program, task.name.replace("-", "_"), task=task.name)
         write_atomically(folder.path / "best" / "program.s", text)
         last = notes["found"][-1]
         result = {
-            "system": "stochastic", "task": task.name, "warm": is_warm(args), "cost": args.cost,
-            "best": length, "verified": True, "native": native and bool(native), "learned": False,
-            "games": None, "simulations": None, "seconds": last["seconds"],
-            "seconds_walking": last["walking"], "programs": last["programs"],
-            "found": notes["found"], "seed": args.seed, "device": runs.device_name(),
+            "system": "stochastic",
+            "task": task.name,
+            "warm": is_warm(args),
+            "cost": args.cost,
+            "best": length,
+            "verified": True,
+            "native": native and bool(native),
+            "learned": False,
+            "games": None,
+            "simulations": None,
+            "seconds": last["seconds"],
+            "seconds_walking": last["walking"],
+            "programs": last["programs"],
+            "found": notes["found"],
+            "seed": args.seed,
+            "device": runs.device_name(),
             "version": __version__,
-        }  # fmt: skip
+        }
         folder.write_result(result)
         return True
 
@@ -278,28 +307,36 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
             exchanged = np.asarray(chains.exchanged).reshape(ladder).mean(0) / args.rounds
             costs = np.asarray(chains.cost).reshape(ladder)
             shortest = int(np.asarray(chains.best_length).min())
-            folder.append([{
-                "iteration": notes["iteration"], "seconds": round(notes["seconds"], 3),
-                "programs": notes["programs"], "programs_per_second": round(rate),
-                "best_length": shortest if shortest <= config.slots else None,
-                "cost_cold": round(float(costs[:, 0].mean()), 4),
-                "cost_least": round(float(costs.min()), 4),
-                "accepted_cold": round(float(accepted[0]), 4),
-                "accepted_hot": round(float(accepted[-1]), 4),
-                "exchanged": round(float(exchanged.mean()), 4),
-            }])  # fmt: skip
+            folder.append(
+                [
+                    {
+                        "iteration": notes["iteration"],
+                        "seconds": round(notes["seconds"], 3),
+                        "programs": notes["programs"],
+                        "programs_per_second": round(rate),
+                        "best_length": shortest if shortest <= config.slots else None,
+                        "cost_cold": round(float(costs[:, 0].mean()), 4),
+                        "cost_least": round(float(costs.min()), 4),
+                        "accepted_cold": round(float(accepted[0]), 4),
+                        "accepted_hot": round(float(accepted[-1]), 4),
+                        "exchanged": round(float(exchanged.mean()), 4),
+                    }
+                ]
+            )
             if report():
                 display.say(f"{len(program)} instructions, proved, after {notes['seconds']:.1f} s")
             host = np.random.default_rng([args.seed, notes["iteration"]])
             chains = stochastic.spread(config, chains, args.spread, host)
-            display.update({
-                "time": duration(notes["seconds"]),
-                "best": str(len(program)) if program else "-",
-                "programs": f"{notes['programs']:,} ({rate / 1e6:.2f} million/s)",
-                "cost, cold": f"{costs[:, 0].mean():.3f}, least {costs.min():.3f}",
-                "accepted": f"{accepted[0]:.2f} cold, {accepted[-1]:.2f} hot",
-                "exchanged": f"{exchanged.mean():.2f}",
-            })  # fmt: skip
+            display.update(
+                {
+                    "time": duration(notes["seconds"]),
+                    "best": str(len(program)) if program else "-",
+                    "programs": f"{notes['programs']:,} ({rate / 1e6:.2f} million/s)",
+                    "cost, cold": f"{costs[:, 0].mean():.3f}, least {costs.min():.3f}",
+                    "accepted": f"{accepted[0]:.2f} cold, {accepted[-1]:.2f} hot",
+                    "exchanged": f"{exchanged.mean():.2f}",
+                }
+            )
             if now - saved > args.save_seconds:
                 save(file, chains, notes)
                 saved = now
@@ -308,18 +345,31 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
     save(file, chains, notes)
     mean = notes["programs"] / notes["walking"] if notes["walking"] else 0.0
     total = {
-        "ended": why, "total_programs": notes["programs"], "programs_per_second": round(mean),
+        "ended": why,
+        "total_programs": notes["programs"],
+        "programs_per_second": round(mean),
         "total_seconds": round(notes["seconds"], 1),
-        "total_cpu_seconds": round(time.process_time(), 1), "versions": runs.versions(),
-    }  # fmt: skip
+        "total_cpu_seconds": round(time.process_time(), 1),
+        "versions": runs.versions(),
+    }
     if why == "interrupted":
         print(f"interrupted; continue with --resume {folder.path}", flush=True)
     if program is None:
-        folder.write_result({
-            "system": "stochastic", "task": task.name, "warm": is_warm(args), "cost": args.cost,
-            "best": None, "verified": False, "learned": False, "seed": args.seed,
-            "device": runs.device_name(), "version": __version__, **total,
-        })  # fmt: skip
+        folder.write_result(
+            {
+                "system": "stochastic",
+                "task": task.name,
+                "warm": is_warm(args),
+                "cost": args.cost,
+                "best": None,
+                "verified": False,
+                "learned": False,
+                "seed": args.seed,
+                "device": runs.device_name(),
+                "version": __version__,
+                **total,
+            }
+        )
         print(f"no program for {task.name} was found among {notes['programs']:,} that were tried")
         return 1
     folder.write_result(result | total)

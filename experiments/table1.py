@@ -24,9 +24,16 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
 PUBLISHED = {
-    "sort3": 17, "sort4": 28, "sort5": 42, "sort6": 57, "sort7": 74, "sort8": 91,
-    "varsort3": 21, "varsort4": 37, "varsort5": 63,
-}  # fmt: skip
+    "sort3": 17,
+    "sort4": 28,
+    "sort5": 42,
+    "sort6": 57,
+    "sort7": 74,
+    "sort8": 91,
+    "varsort3": 21,
+    "varsort4": 37,
+    "varsort5": 63,
+}
 """Best known in 2026: AlphaDev's paper and released routines, but for sort7 (Cruz-Filipe and
 Schneider-Kamp, LPAR 2024)."""
 
@@ -106,10 +113,15 @@ def keep(task: str, method: str, program, row: dict) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, printing.att(program, task, task=task))
     rows = [r for r in provenance() if (r["task"], r["method"]) != (task, method)]
-    rows.append({
-        "task": task, "method": method, "instructions": len(program),
-        "native": native and bool(native), **row,
-    })  # fmt: skip
+    rows.append(
+        {
+            "task": task,
+            "method": method,
+            "instructions": len(program),
+            "native": native and bool(native),
+            **row,
+        }
+    )
     rows.sort(key=lambda r: (r["task"], METHODS.index(r["method"])))
     write_atomically(RESULTS / "table1.json", json.dumps(rows, indent=1) + "\n")
     return True
@@ -164,8 +176,9 @@ def run(args: Args, task: str) -> None:
         out = Path(folder) / "run"
         done = subprocess.run(
             [sys.executable, str(HERE / script), *words, "--out", str(out)],
-            capture_output=True, text=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+        )
         if done.returncode not in (0, 1):  # 1: nothing was found
             raise ValueError(f"{command} failed:\n{done.stderr[-2000:]}")
         length = keep_run(out, args.method, command)
@@ -228,11 +241,14 @@ def table() -> str:
             )
             cells.append(entry(program and len(program), told, best))
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([
-        *lines, "",
-        "(above the best published), **below it**; * recorded with its run, but the program was not kept.",
-        "Every other entry is a file in experiments/results/programs, proved just now.",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "(above the best published), **below it**; * recorded with its run, but the program was not kept.",
+            "Every other entry is a file in experiments/results/programs, proved just now.",
+        ]
+    )
 
 
 def main(args: Args) -> int:

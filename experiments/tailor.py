@@ -97,17 +97,25 @@ def loaded(args: Args):
     said = runs.read_config(args.run)["arguments"]
     system = system_of(said)
     if system.game.targets[0].sizes is None or system.game.ring.modulus not in (0, 2):
-        raise ValueError(f"{args.run}: only matrix products over Z, or Z2 to be lifted, can be timed")
+        raise ValueError(
+            f"{args.run}: only matrix products over Z, or Z2 to be lifted, can be timed"
+        )
     if system.inside.moves:
-        raise ValueError(f"{args.run}: its network plays parts of games; expected a run that plays whole ones")
+        raise ValueError(
+            f"{args.run}: its network plays parts of games; expected a run that plays whole ones"
+        )
     params = runs.restore(system, args.run, said["seed"], args.devices).params
     moves = args.moves or json.loads((args.run / "result.json").read_text())["best"]
     if moves is None:
         raise ValueError(f"{args.run} has found no scheme; train it longer, or say --moves")
     new = tailored(
-        system, moves, learning_rate=args.learning_rate, basis=args.basis,
-        demonstration_share=args.demonstration_share, warm_up=args.warm_up,
-    )  # fmt: skip
+        system,
+        moves,
+        learning_rate=args.learning_rate,
+        basis=args.basis,
+        demonstration_share=args.demonstration_share,
+        warm_up=args.warm_up,
+    )
     for name, value in settings(args.set).items():
         new = override(new, name, value)
     return new, params
@@ -202,9 +210,13 @@ def main(args: Args) -> int:
         said = BENCHES[args.on] | ({"size": args.size} if args.size else {})
         bench = Bench(dtype=args.dtype, precision="highest", **said)
         config = {
-            "system": runs.plain(system), "bench": runs.plain(bench), "weight": args.weight,
-            "seed": args.seed, "before": args.before, "start": str(args.run.absolute()),
-        }  # fmt: skip
+            "system": runs.plain(system),
+            "bench": runs.plain(bench),
+            "weight": args.weight,
+            "seed": args.seed,
+            "before": args.before,
+            "start": str(args.run.absolute()),
+        }
         path = args.out or free_folder(f"{args.run.name}-tailored-seed{args.seed}")
         folder = runs.RunFolder(path, config, resume=args.resume)
         book = Book(path / "latencies.json", Latencies(bench), args.weight, args.before, args.new)
@@ -240,21 +252,32 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
             if args.resume and not book.games:
                 book.reload(progress.iteration)
             last = book.ratios(book.games[-1:])
-            display.update({
-                "time": duration(progress.seconds),
-                "iteration": f"{progress.iteration}"
-                + (" (not rewarded yet)" if len(book.found) <= args.before else ""),
-                "finished": f"{len(book.games[-1])}/{system.training.games} games",
-                "schemes": f"{len(book.schemes)}, {len(book.latencies)} of them measured",
-                "time / jnp.matmul": f"{np.median(last):.3f}" if last else "-",
-            })  # fmt: skip
+            display.update(
+                {
+                    "time": duration(progress.seconds),
+                    "iteration": f"{progress.iteration}"
+                    + (" (not rewarded yet)" if len(book.found) <= args.before else ""),
+                    "finished": f"{len(book.games[-1])}/{system.training.games} games",
+                    "schemes": f"{len(book.schemes)}, {len(book.latencies)} of them measured",
+                    "time / jnp.matmul": f"{np.median(last):.3f}" if last else "-",
+                }
+            )
             return False
 
         _, progress, why = runs.drive(
-            system, folder, seed=args.seed, started=STARTED, on_chunk=on_chunk,
-            resume=args.resume, minutes=args.minutes, iterations=args.iterations,
-            devices=args.devices, say=display.say, begin=begin, between=between,
-        )  # fmt: skip
+            system,
+            folder,
+            seed=args.seed,
+            started=STARTED,
+            on_chunk=on_chunk,
+            resume=args.resume,
+            minutes=args.minutes,
+            iterations=args.iterations,
+            devices=args.devices,
+            say=display.say,
+            begin=begin,
+            between=between,
+        )
     print(finish(args, system, folder, book, progress, why), flush=True)
     return 0
 
@@ -285,23 +308,41 @@ def finish(args: Args, system, folder, book: Book, progress, why: str) -> str:
     write_atomically(folder.path / "best" / "scheme.txt", algorithms.readable(scheme).encode())
     additions = [algorithms.count(scheme).additions for scheme in book.schemes]
     result = {
-        "system": "alphatensor", "target": system.game.targets[0].name, "ring": system.game.ring.name,
-        "best": scheme.rank, "verified": True, "learned": True, "games": progress.games,
-        "simulations": progress.simulations, "seconds": round(progress.seconds, 1),
-        "seed": args.seed, "device": runs.device_name(), "version": __version__,
-        "ended": why, "start": str(args.run), "weight": args.weight,
+        "system": "alphatensor",
+        "target": system.game.targets[0].name,
+        "ring": system.game.ring.name,
+        "best": scheme.rank,
+        "verified": True,
+        "learned": True,
+        "games": progress.games,
+        "simulations": progress.simulations,
+        "seconds": round(progress.seconds, 1),
+        "seed": args.seed,
+        "device": runs.device_name(),
+        "version": __version__,
+        "ended": why,
+        "start": str(args.run),
+        "weight": args.weight,
         "bench": runs.plain(book.latencies.bench),
-        "before": described(first), "after": described(last),
+        "before": described(first),
+        "after": described(last),
         "additions_before": mean(additions, ends[0]),
         "additions_after": mean(additions, ends[1]),
-        "fastest": {"ratio": timing.ratio, "quartiles": timing.quartiles,
-                    "additions": additions[fastest]},
+        "fastest": {
+            "ratio": timing.ratio,
+            "quartiles": timing.quartiles,
+            "additions": additions[fastest],
+        },
         "schemes": [
-            {"additions": additions[x], "ratio": each.ratio, "quartiles": each.quartiles,
-             "rewarded_as": getattr(rewarded.get(book.schemes[x]), "ratio", None)}
+            {
+                "additions": additions[x],
+                "ratio": each.ratio,
+                "quartiles": each.quartiles,
+                "rewarded_as": getattr(rewarded.get(book.schemes[x]), "ratio", None),
+            }
             for x, each in order
         ],
-    }  # fmt: skip
+    }
     folder.write_result(result)
     return (
         f"time / jnp.matmul, median of the finished games: {result['before'].get('median')} before,"
@@ -354,7 +395,9 @@ def draw(path: Path, book: Book, first, last, args: Args) -> None:
         right.fill_between(at, low, high, color="#7a1fa2", alpha=0.2, linewidth=0)
         right.plot(at, middle, color="#7a1fa2")
     right.axvline(args.before + 0.5, color="#2b2733", linewidth=0.8, linestyle=":")
-    right.set_xlabel(f"iterations that found any (rewarded from {args.before + 1} on, lambda = {args.weight:g})")
+    right.set_xlabel(
+        f"iterations that found any (rewarded from {args.before + 1} on, lambda = {args.weight:g})"
+    )
     right.set_ylabel("median and quartiles")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -34,9 +34,7 @@ def same(a, b):
         [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in y]
         for y in (jax.tree.leaves(a), jax.tree.leaves(b))
     ]
-    return all(
-        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(*raw, strict=True)
-    )
+    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(*raw, strict=True))
 
 
 def test_the_newest_comes_back_bit_for_bit(tmp_path, state):

@@ -33,14 +33,18 @@ def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
     hashes = rng.integers(0, 6, (count, 2)).astype(np.int32)
     left = rng.integers(1, 9, count).astype(np.int16)
     parent = np.sort(rng.integers(0, 5, count)).astype(np.int32)
-    log_prob = np.where(rng.random(count) < 0.1, -np.inf, rng.normal(-8, 3, count)).astype(np.float32)
+    log_prob = np.where(rng.random(count) < 0.1, -np.inf, rng.normal(-8, 3, count)).astype(
+        np.float32
+    )
     # Spellings of one move from one parent: equally likely, as costly.
     for i in range(count):
         for j in range(i):
             if parent[i] == parent[j] and (hashes[i] == hashes[j]).all():
                 left[i], log_prob[i] = left[j], log_prob[j]
     passed = hashes[rng.integers(0, count, (2, 3))]
-    index, total = duplicates.merged(*map(jnp.asarray, (hashes, left, parent, log_prob, passed)), 20)
+    index, total = duplicates.merged(
+        *map(jnp.asarray, (hashes, left, parent, log_prob, passed)), 20
+    )
     index, total = np.asarray(index), np.asarray(total)
 
     ways = defaultdict(dict)
@@ -48,14 +52,20 @@ def test_ways_to_one_residual_add_up_and_spellings_of_a_move_do_not(seed):
         if not (hashes[i] == passed).all(axis=-1).any():
             ways[tuple(hashes[i])][parent[i]] = (log_prob[i], left[i])
     want = {
-        key: (np.log(sum(np.exp(np.float64(p)) for p, _ in way.values())), max(x for _, x in way.values()))
-        for key, way in ways.items() if any(np.isfinite(p) for p, _ in way.values())
-    }  # fmt: skip
+        key: (
+            np.log(sum(np.exp(np.float64(p)) for p, _ in way.values())),
+            max(x for _, x in way.values()),
+        )
+        for key, way in ways.items()
+        if any(np.isfinite(p) for p, _ in way.values())
+    }
     there = np.isfinite(total)
     assert there.sum() == min(20, len(want)) > 10
     found = [tuple(x) for x in hashes[index[there]]]
     assert len(set(found)) == len(found)
-    np.testing.assert_allclose(total[there], sorted((p for p, _ in want.values()), reverse=True)[:20], rtol=1e-4)
+    np.testing.assert_allclose(
+        total[there], sorted((p for p, _ in want.values()), reverse=True)[:20], rtol=1e-4
+    )
     for key, i, summed in zip(found, index[there], total[there], strict=True):
         np.testing.assert_allclose(summed, want[key][0], rtol=1e-4)
         assert left[i] == want[key][1]

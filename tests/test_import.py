@@ -35,7 +35,10 @@ def test_importing_every_module_touches_no_device_and_needs_no_extra():
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_ALL, *MODULES],
-        env=environment, capture_output=True, text=True, timeout=120,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
 

@@ -94,8 +94,12 @@ def mctx_policy_output(config):
     node, prior, value, duplicate = expand(ROOTS)
     root = mctx.RootFnOutput(prior_logits=prior, value=value, embedding=node)
     arguments = dict(
-        params=None, rng_key=jax.random.key(1), root=root, recurrent_fn=recurrent,
-        num_simulations=config.simulations, max_depth=config.max_depth,
+        params=None,
+        rng_key=jax.random.key(1),
+        root=root,
+        recurrent_fn=recurrent,
+        num_simulations=config.simulations,
+        max_depth=config.max_depth,
         invalid_actions=duplicate.astype(jnp.float32),
     )
     if config.algorithm == "puct":
@@ -109,7 +113,11 @@ def mctx_policy_output(config):
 
 SEARCHES = {
     "gumbel, shallow": SearchConfig(
-        algorithm="gumbel", simulations=40, candidates=K, considered=4, gumbel_scale=0.0,
+        algorithm="gumbel",
+        simulations=40,
+        candidates=K,
+        considered=4,
+        gumbel_scale=0.0,
         max_depth=2,
     ),
     "puct": SearchConfig(simulations=40, candidates=K, dirichlet_fraction=0.0, discount=0.9),
@@ -131,13 +139,21 @@ def test_the_tree_is_mctxs_own(name):
     theirs = mctx_policy_output(config)
     mine = walk_tree(name)
     for field in (
-        "node_visits", "parents", "action_from_parent", "children_index", "children_visits"
+        "node_visits",
+        "parents",
+        "action_from_parent",
+        "children_index",
+        "children_visits",
     ):
         np.testing.assert_array_equal(
             getattr(mine, field), getattr(theirs.search_tree, field), err_msg=field
         )
     for field in (
-        "node_values", "raw_values", "children_values", "children_rewards", "children_discounts"
+        "node_values",
+        "raw_values",
+        "children_values",
+        "children_rewards",
+        "children_discounts",
     ):
         np.testing.assert_allclose(
             getattr(mine, field), getattr(theirs.search_tree, field), atol=1e-5, err_msg=field
@@ -201,7 +217,9 @@ def test_merge_equal_refuses_candidates_that_came_without_weight():
     """A policy that enumerates fills up its K with the dtype's minimum: none may be -inf or used."""
     actions = jnp.array([[0, 1, 2, 2]])
     merged, out = merge_equal(actions, jnp.array([[-1.0, -900.0, LOWEST, LOWEST]]))
-    assert out.tolist() == [[False, True, True, True]] or out.tolist() == [[False, False, True, True]]
+    assert out.tolist() == [[False, True, True, True]] or out.tolist() == [
+        [False, False, True, True]
+    ]
     assert np.isfinite(merged).all()
     assert merged[0, 2] == merged[0, 3] == LOWEST
 
@@ -265,9 +283,7 @@ def test_finds_the_only_way_through(algorithm):
     config = SearchConfig(
         algorithm=algorithm, simulations=400, candidates=6, max_depth=4, dirichlet_fraction=0.1
     )
-    find = jax.jit(
-        lambda key, states: search(None, key, states, Lock(), LockPolicy(), config)
-    )
+    find = jax.jit(lambda key, states: search(None, key, states, Lock(), LockPolicy(), config))
     states = (jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32))
     for number, digit in enumerate((1, 2, 0, 1)):
         found = find(jax.random.key(number), states)
@@ -289,9 +305,7 @@ def test_a_node_costs_what_the_formula_says(name, k):
         lambda key, s: build_tree({}, key, s, game, policy, config), jax.random.key(0), states
     )
     real = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-    node = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), tree.embeddings
-    )
+    node = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), tree.embeddings)
     formula = batch * 65 * bytes_per_node(k, node)
     assert formula <= real <= 1.3 * formula
 

@@ -24,13 +24,27 @@ SYSTEM = AlphaTensor(
         targets=(tensors.matmul(1, 1, 2), tensors.matmul(1, 2, 1)), ring=Ring(2), history=1
     ),
     network=NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8,
-        policy_layers=1, token_entries=2, value_width=8, value_layers=1, quantiles=2,
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=2,
+        value_width=8,
+        value_layers=1,
+        quantiles=2,
         signed_permutations=False,
     ),
     search=SearchConfig(algorithm="gumbel", simulations=4, candidates=4, max_depth=2),
     training=TrainingConfig(
-        games=32, learner_steps=2, batch=16, capacity=128, warmup_steps=4, learning_rate=1e-2,
+        games=32,
+        learner_steps=2,
+        batch=16,
+        capacity=128,
+        warmup_steps=4,
+        learning_rate=1e-2,
         rate_warmup=1,
     ),
     mix=MixConfig(pool=64, best_share=0.25, shared_basis=False),
@@ -40,8 +54,9 @@ SYSTEM = AlphaTensor(
 def bits(tree):
     """Every array as bytes, keys included."""
     return [
-        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-        .tobytes()
+        np.asarray(
+            jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ).tobytes()
         for x in jax.tree.leaves(tree)
     ]
 
@@ -78,8 +93,9 @@ def test_a_move_is_worth_what_it_pays_and_what_it_leaves():
     """The control values a position by its slice-rank bound: 4 for 1 x 2 by 2 x 2 matrices, where 4 is right."""
     system = AlphaTensor(
         game=TensorGame(targets=(tensors.matmul(1, 2, 2),), ring=Ring(2), history=1),
-        training=TrainingConfig(learn=False, winners=0.5), uniform=True,
-    )  # fmt: skip
+        training=TrainingConfig(learn=False, winners=0.5),
+        uniform=True,
+    )
     game, limit = system.game, jnp.full(3, 4)
     before = jax.vmap(lambda limit: game.start(jnp.int32(0), limit))(limit)
     place = np.argwhere(tensors.matmul(1, 2, 2).array)[0]
@@ -89,7 +105,8 @@ def test_a_move_is_worth_what_it_pays_and_what_it_leaves():
     after, rewards = jax.vmap(game.step)(before, Move(jnp.array([good, bad, good])))
     # The last of the three was at its limit.
     failed, final = jax.vmap(game.step)(
-        before._replace(limit=jnp.array([4, 4, 1], before.limit.dtype)), Move(jnp.array([good, bad, good]))
+        before._replace(limit=jnp.array([4, 4, 1], before.limit.dtype)),
+        Move(jnp.array([good, bad, good])),
     )
     gains = training.gains(system, {}, rewards, before, after)
     bounds = -system.policy.values({}, jax.vmap(game.observe)(after))

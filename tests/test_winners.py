@@ -11,7 +11,9 @@ from alphajax import games, winners
 
 def drawn(gains, temperature=1.0, seed=0, groups=None):
     gains = jnp.array(gains, jnp.float32)
-    return np.asarray(winners.survivors(jax.random.key(seed), gains, temperature, groups or gains.shape))
+    return np.asarray(
+        winners.survivors(jax.random.key(seed), gains, temperature, groups or gains.shape)
+    )
 
 
 def test_each_game_gets_its_share_of_the_places():
@@ -25,7 +27,15 @@ def test_each_game_gets_its_share_of_the_places():
 
 
 def test_games_take_places_of_their_own_group_only():
-    assert drawn([0.0, 9.0, 0.0, 0.0, 0.0, 8.0, 0.0], 0.01, groups=(3, 4)).tolist() == [1, 1, 1, 5, 5, 5, 5]
+    assert drawn([0.0, 9.0, 0.0, 0.0, 0.0, 8.0, 0.0], 0.01, groups=(3, 4)).tolist() == [
+        1,
+        1,
+        1,
+        5,
+        5,
+        5,
+        5,
+    ]
     assert drawn([9.0, 0.0, 0.0], 0.01, groups=(1, 2)).tolist() == [0, 1, 2]
 
 

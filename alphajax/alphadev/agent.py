@@ -120,7 +120,9 @@ class AlphaDev:
                 f" {self.game.max_moves}"
             )
         if self.mix.unfinished and not self.game.rewards.weight:
-            raise ValueError("unfinished: received True with rewards.weight 0; expected a weight above 0")
+            raise ValueError(
+                "unfinished: received True with rewards.weight 0; expected a weight above 0"
+            )
 
     @property
     def policy(self):
@@ -210,7 +212,9 @@ class AlphaDev:
             draw = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
             action = jnp.argmax(jnp.where(states.legal, draw, -1.0), axis=-1).astype(jnp.int16)
             go = (t < moves) & ~jax.vmap(game.is_terminal)(states)
-            prefix = prefix.at[rows, place + t].set(jnp.where(go, action, jnp.int16(-1)), mode="drop")
+            prefix = prefix.at[rows, place + t].set(
+                jnp.where(go, action, jnp.int16(-1)), mode="drop"
+            )
             after = jax.vmap(game.advance)(states, action)
             pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
             return jax.tree.map(lambda new, old: pick(go, new, old), after, states), prefix
@@ -229,10 +233,14 @@ class AlphaDev:
         value = games.returns(played.rewards)
         potential = jnp.full(programs.shape[0], -jnp.inf)
         if self.mix.unfinished:
-            programs, potential = archive.most_promising(game, states, context, played, value, programs)
+            programs, potential = archive.most_promising(
+                game, states, context, played, value, programs
+            )
         programs = jax.lax.cond(
             jnp.any(states.right) | self.mix.unfinished,
-            jax.vmap(lambda x, right: archive.without_redundant(game, x, right, self.mix.unfinished)),
+            jax.vmap(
+                lambda x, right: archive.without_redundant(game, x, right, self.mix.unfinished)
+            ),
             lambda x, right: x,
             programs,
             states.right,
@@ -284,8 +292,9 @@ class AlphaDev:
             jnp.any(right),
             jax.vmap(lambda x, right: archive.without_redundant(game, x, right, False)),
             lambda x, right: x,
-            found.programs, right,
-        )  # fmt: skip
+            found.programs,
+            right,
+        )
         length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), none)
         merit = jnp.full(length.shape, -jnp.inf)
         if self.mix.unfinished:
@@ -295,7 +304,11 @@ class AlphaDev:
         after = self._remember(memory, programs, length, merit)
         # An iteration is counted when its games are over.
         memory = after._replace(waited=jnp.minimum(after.waited, memory.waited))
-        return memory, None, {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled}
+        return (
+            memory,
+            None,
+            {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled},
+        )
 
     def _ahead(self, correctness, observation, mask):
         """TD targets: rewards of the next `td_steps` moves, what is seen then, and whether to ask."""
@@ -344,8 +357,10 @@ class AlphaDev:
             waited=jax.lax.pmin(memory.waited, AXIS),
         )
         return memory, {
-            "best_length": memory.length, "limit": self.limit(memory), "networks": memory.networks,
-        }  # fmt: skip
+            "best_length": memory.length,
+            "limit": self.limit(memory),
+            "networks": memory.networks,
+        }
 
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Played positions, and positions of the best programs, in fixed shares."""

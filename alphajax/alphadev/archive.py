@@ -75,7 +75,9 @@ def add(
     mark = marks(actions)
     if unfinished:
         # Unfinished ones are equal that lead to the same state, whatever the registers are called.
-        after = jax.vmap(lambda x: game.append_all(game.empty(jnp.int16(game.max_moves)), x))(actions)
+        after = jax.vmap(lambda x: game.append_all(game.empty(jnp.int16(game.max_moves)), x))(
+            actions
+        )
         there = jax.vmap(lambda state: state_mark(game, state))(after)
         mark = jnp.where(jnp.isfinite(merit), there, mark)
     order = jnp.lexsort((-merit, mark, length))
@@ -155,7 +157,9 @@ def most_promising(
       programs: the whole programs.
     """
     ahead = jnp.pad(value, ((0, 0), (0, 1))) / game.rewards.weight
-    potential = jax.vmap(game.potential)(states)[:, None] - ahead  # before each move, and at the end
+    potential = (
+        jax.vmap(game.potential)(states)[:, None] - ahead
+    )  # before each move, and at the end
     begun = jnp.sum(prefix >= 0, axis=1)[:, None]
     length = begun + np.arange(ahead.shape[1])[None]
     there = jnp.pad(played.mask, ((0, 0), (1, 0)), constant_values=True) & ~states.right[:, None]

@@ -33,7 +33,9 @@ class Arrangements:
     def groups(self) -> tuple[np.ndarray, ...]:
         """The numbers of the tests that are counted together."""
         groups: dict[bytes, list[int]] = {}
-        for number, (wanted, items) in enumerate(zip(self.task.wanted, self.task.items, strict=True)):
+        for number, (wanted, items) in enumerate(
+            zip(self.task.wanted, self.task.items, strict=True)
+        ):
             values = wanted[items].tolist()
             if len(set(values)) == len(values):
                 groups.setdefault(items.tobytes(), []).append(number)
@@ -87,7 +89,9 @@ class Arrangements:
             places.append([there[r + cell, m] & ~read[cell] & ~done[m] for m in cells])
             places[-1][cell] |= there[r + cell, cell] & done[cell]
         for place in range(r):  # copies that nothing needs do not make an arrangement
-            others = [reduce(or_, [x[m] for x in places[:place] + places[place + 1 :]]) for m in cells]
+            others = [
+                reduce(or_, [x[m] for x in places[:place] + places[place + 1 :]]) for m in cells
+            ]
             needed = reduce(or_, [places[place][m] & ~others[m] for m in cells])
             needed = _word(jnp.any(needed != 0, axis=0))
             places[place] = [x & needed for x in places[place]]

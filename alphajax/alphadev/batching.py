@@ -50,5 +50,7 @@ def _in_blocks(function, block: int, fields: list[Array]):
         return function(*fields)
     count = -(-size // block)
     fields = [jnp.pad(x, ((0, count * block - size), *[(0, 0)] * (x.ndim - 1))) for x in fields]
-    found = jax.lax.map(lambda one: function(*one), [x.reshape(count, block, *x.shape[1:]) for x in fields])
+    found = jax.lax.map(
+        lambda one: function(*one), [x.reshape(count, block, *x.shape[1:]) for x in fields]
+    )
     return jax.tree.map(lambda x: x.reshape(count * block, *x.shape[2:])[:size], found)

@@ -49,7 +49,9 @@ class BeamConfig:
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
         if self.samples < self.width:
-            raise ValueError(f"samples: received {self.samples}; expected at least the width, {self.width}")
+            raise ValueError(
+                f"samples: received {self.samples}; expected at least the width, {self.width}"
+            )
         for name in ("temperature", "spread"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
@@ -91,7 +93,13 @@ class Scale(NamedTuple):
 
 
 def search(
-    params: Any, key: jax.Array, start: State, begun: Int[Array, " T"], game: AssemblyGame, policy: Any, config: BeamConfig
+    params: Any,
+    key: jax.Array,
+    start: State,
+    begun: Int[Array, " T"],
+    game: AssemblyGame,
+    policy: Any,
+    config: BeamConfig,
 ) -> Found:
     """The shortest right programs that a beam comes to from a state, within its limit.
 
@@ -118,10 +126,15 @@ def search(
 
     def go(carry):
         depth, kept, _, _, promising, merit = carry
-        kept, length, right = _move(params, jax.random.fold_in(key, depth), depth, kept, start, scale, game, policy, config)
+        kept, length, right = _move(
+            params, jax.random.fold_in(key, depth), depth, kept, start, scale, game, policy, config
+        )
         now = _merit(game, kept)
         better = jnp.max(now) > jnp.max(merit)
-        promising, merit = jnp.where(better, kept.programs, promising), jnp.where(better, now, merit)
+        promising, merit = (
+            jnp.where(better, kept.programs, promising),
+            jnp.where(better, now, merit),
+        )
         return depth + 1, kept, length, right, promising, merit
 
     none, worst, programs = jnp.zeros(width, jnp.int32), jnp.full(width, -jnp.inf), kept.programs
@@ -139,7 +152,17 @@ def _merit(game: AssemblyGame, kept: Kept) -> Float[Array, " B"]:
     return jnp.where(hopeful, merit, -jnp.inf)
 
 
-def _move(params, key, depth, kept: Kept, start: State, scale: Scale, game: AssemblyGame, policy, config: BeamConfig):
+def _move(
+    params,
+    key,
+    depth,
+    kept: Kept,
+    start: State,
+    scale: Scale,
+    game: AssemblyGame,
+    policy,
+    config: BeamConfig,
+):
     """One instruction more: what is kept then, and which programs are right with it."""
     width, count = config.width, game.action_count
     place = start.length.astype(jnp.int32) + depth
@@ -155,7 +178,9 @@ def _move(params, key, depth, kept: Kept, start: State, scale: Scale, game: Asse
     action, log_prob = (x.reshape(-1)[chosen] for x in (actions, log_prob))
     log_prob += kept.log_prob[parent]
     before = jax.tree.map(lambda x: x[parent], kept.states)
-    after = jax.vmap(lambda state, action: game.surveyed(game.advance(state, action)))(before, action)
+    after = jax.vmap(lambda state, action: game.surveyed(game.advance(state, action)))(
+        before, action
+    )
     paid = game.rewards.weight * (game.potential(after) - game.potential(start))
     expected = policy.values(params, jax.vmap(game.observe)(after))
     score = paid + scale.trust * expected + scale.prior * log_prob
@@ -172,4 +197,3 @@ def _move(params, key, depth, kept: Kept, start: State, scale: Scale, game: Asse
     new = Kept(jax.tree.map(lambda x: x[best], after), score, log_prob[best], programs(best))
     is_right, ended = jax.lax.top_k(right.astype(jnp.int32), width)
     return new, is_right * (place + 1), programs(ended)
-

@@ -95,9 +95,13 @@ def compiled(
 def _call(command: list[str], folder: Path, time_limit: float, what: str) -> None:
     try:
         done = subprocess.run(
-            command, cwd=folder, timeout=time_limit, capture_output=True, stdin=subprocess.DEVNULL,
+            command,
+            cwd=folder,
+            timeout=time_limit,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
             check=False,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise NativeError(f"the {what} took longer than {time_limit:g} s and was ended") from None
     except OSError as error:

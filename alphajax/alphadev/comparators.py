@@ -253,11 +253,17 @@ def kernel(
 # For each way to serve: with w as a source, the strict move and whether x's register (0) or y's takes the
 # other's number; with w as a base, the move and whether x (0) or y (1) is moved into it.
 _AS_SOURCE = {
-    MIN_X: (Op.CMOVL, 0), MIN_Y: (Op.CMOVG, 1), MAX_X: (Op.CMOVG, 0), MAX_Y: (Op.CMOVL, 1),
-}  # fmt: skip
+    MIN_X: (Op.CMOVL, 0),
+    MIN_Y: (Op.CMOVG, 1),
+    MAX_X: (Op.CMOVG, 0),
+    MAX_Y: (Op.CMOVL, 1),
+}
 _AS_BASE = {
-    MIN_X: (Op.CMOVGE, 1), MIN_Y: (Op.CMOVLE, 0), MAX_X: (Op.CMOVLE, 1), MAX_Y: (Op.CMOVGE, 0),
-}  # fmt: skip
+    MIN_X: (Op.CMOVGE, 1),
+    MIN_Y: (Op.CMOVLE, 0),
+    MAX_X: (Op.CMOVLE, 1),
+    MAX_Y: (Op.CMOVGE, 0),
+}
 
 
 def _by_source(w: int, how: int, a: int, b: int) -> tuple[list[Triple], int, int]:

@@ -266,9 +266,18 @@ def search(
             done, blocks = 0, 1
             while done < blocks:
                 into, done, blocks = levels.expand(
-                    run.book, run.level, into, begin, done, left, jnp.uint32(worst), most, run.seed,
-                    parents=config.parents, block=config.block,
-                )  # fmt: skip
+                    run.book,
+                    run.level,
+                    into,
+                    begin,
+                    done,
+                    left,
+                    jnp.uint32(worst),
+                    most,
+                    run.seed,
+                    parents=config.parents,
+                    block=config.block,
+                )
                 if int(done) < int(blocks):
                     into, worst = run.room(into, worst)
             worst, most = run.tightened(into, worst)
@@ -328,8 +337,10 @@ def programs(
     alive = rows[-1][table.sorted[rows[-1]].all(axis=1)]
     edges = []
     for level in rows[-2::-1]:
-        links = [_links(table.following[a], level, alive, table.empty) for a in
-                 range(len(table.instructions))]  # fmt: skip
+        links = [
+            _links(table.following[a], level, alive, table.empty)
+            for a in range(len(table.instructions))
+        ]
         parent, child = (np.concatenate(x) for x in zip(*links, strict=True))
         move = np.repeat(np.arange(len(links)), [len(x[0]) for x in links])
         living, parent = np.unique(parent, return_inverse=True)

@@ -70,10 +70,13 @@ class Findings:
         self.program = program
         if self.record.get("instructions") != len(program):  # else found before a resume
             self.record = {
-                "task": self.task.name, "instructions": len(program), "games": progress.games,
-                "simulations": progress.simulations, "seconds": round(progress.seconds, 1),
+                "task": self.task.name,
+                "instructions": len(program),
+                "games": progress.games,
+                "simulations": progress.simulations,
+                "seconds": round(progress.seconds, 1),
                 "iteration": progress.iteration,
-            }  # fmt: skip
+            }
         best = self.folder.path / "best"
         text = printing.att(program, self.task.name.replace("-", "_"), task=self.task.name)
         write_atomically(best / "program.s", text)

@@ -51,7 +51,14 @@ class Rewards:
     """
 
     potential: Literal[
-        "reached", "arrangements", "even", "mixed", "stored", "fraction", "root-fraction", "root-count"
+        "reached",
+        "arrangements",
+        "even",
+        "mixed",
+        "stored",
+        "fraction",
+        "root-fraction",
+        "root-count",
     ] = "reached"
     weight: float = 1.0
     """Of the change of the potential."""
@@ -194,8 +201,13 @@ class AssemblyGame:
         task, count = self.task, self.task.distinct
         if self.ties or count in (0, task.tests):
             return self.rules
-        arrays = {f"{name}_data": getattr(task, name)[:count].tobytes() for name in ("inputs", "wanted", "roles")}
-        return Rules(dataclasses.replace(task, tests=count, **arrays), self.restrictions, self.rules.arranged)
+        arrays = {
+            f"{name}_data": getattr(task, name)[:count].tobytes()
+            for name in ("inputs", "wanted", "roles")
+        }
+        return Rules(
+            dataclasses.replace(task, tests=count, **arrays), self.restrictions, self.rules.arranged
+        )
 
     @property
     def actions(self) -> np.ndarray:
@@ -247,7 +259,9 @@ class AssemblyGame:
             legal=jnp.zeros(self.action_count, bool),
             placed=jnp.int32(0),
             reached=jnp.int32(0),
-            arrangements=jnp.zeros(len(self.looked_at.arrangements.groups) * self.rules.arranged, jnp.int32),
+            arrangements=jnp.zeros(
+                len(self.looked_at.arrangements.groups) * self.rules.arranged, jnp.int32
+            ),
             weights=jnp.ones(memory, jnp.int16),
             right=jnp.bool_(False),
         )
@@ -268,7 +282,9 @@ class AssemblyGame:
     def whole(self, state: State) -> Int[Array, "*#B"]:
         """`State.reached` when everything is right."""
         items = self.looked_at.task.items.sum(0, dtype=np.int32)
-        return sum(items[cell] * state.weights[..., cell].astype(jnp.int32) for cell in range(len(items)))
+        return sum(
+            items[cell] * state.weights[..., cell].astype(jnp.int32) for cell in range(len(items))
+        )
 
     def step(self, state: State, action: Int[Array, ""]) -> tuple[State, Float[Array, ""]]:
         """Appends `actions[action]`; pays `correctness_reward` + `latency_reward`."""
@@ -312,7 +328,11 @@ class AssemblyGame:
         )
 
     def replay(
-        self, key: jax.Array, actions: Int[Array, " T"], count: Int[Array, ""], limit: Int[Array, ""]
+        self,
+        key: jax.Array,
+        actions: Int[Array, " T"],
+        count: Int[Array, ""],
+        limit: Int[Array, ""],
     ) -> State:
         """The state after the first `count` of `actions`, which may be illegal ones; `key` as in `init`."""
         actions = jnp.where(np.arange(actions.shape[0]) < count, actions, -1)
@@ -333,7 +353,9 @@ class AssemblyGame:
         words = len(rules.tests)
 
         def seen(planes):
-            return planes[..., :words] & jnp.asarray(rules.tests).reshape((1,) * (planes.ndim - 1) + (-1,))
+            return planes[..., :words] & jnp.asarray(rules.tests).reshape(
+                (1,) * (planes.ndim - 1) + (-1,)
+            )
 
         found = _survey(rules)(
             seen(now.held),
@@ -365,7 +387,10 @@ class AssemblyGame:
             ordered = 1.0 - counted.disorder(state.arrangements) / counted.most
             if form == "even":
                 loaded, stored = self._shares(state)
-                cells, comparing = float(self.task.items.any(axis=0).sum()), 4 * counted.most / np.log(2)
+                cells, comparing = (
+                    float(self.task.items.any(axis=0).sum()),
+                    4 * counted.most / np.log(2),
+                )
                 even = (cells * (loaded + stored) + comparing * ordered) / (2 * cells + comparing)
                 return jnp.where(state.right, 1.0, even)
             return ordered if form == "arrangements" else (reached + ordered) / 2
@@ -379,13 +404,17 @@ class AssemblyGame:
         """Of all items how many, as a share, were read, and were written and are right."""
         rules, r = self.looked_at, self.task.registers
         words = len(rules.tests)
-        items, wanted = (jnp.expand_dims(x, range(state.right.ndim)) for x in (rules.items, rules.wanted))
+        items, wanted = (
+            jnp.expand_dims(x, range(state.right.ndim)) for x in (rules.items, rules.wanted)
+        )
         own = state.machine.held[..., r:, :, :words] & wanted
         own = functools.reduce(jnp.bitwise_or, jnp.moveaxis(own, -2, 0))  # [*B, M, W]
 
         def share(bits):
             counts = jax.lax.population_count(bits[..., :words] & items)
-            return jnp.sum(counts, axis=(-2, -1), dtype=jnp.int32) / jnp.float32(rules.task.items.sum())
+            return jnp.sum(counts, axis=(-2, -1), dtype=jnp.int32) / jnp.float32(
+                rules.task.items.sum()
+            )
 
         return share(state.read), share(state.written[..., :words] & own)
 

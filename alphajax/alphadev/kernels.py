@@ -219,10 +219,13 @@ def tables(model: Model) -> Tables:
     done = (words[:, : model.n] == kinds[words[:, -1]]).all(axis=1)
     values = np.unique(known >> 3 * model.scratch + 2, return_inverse=True)[1]
     return Tables(
-        moves, following, _distances(following, done),
+        moves,
+        following,
+        _distances(following, done),
         np.append(values, [-1, -1]).astype(np.int32),
-        np.searchsorted(known, np.sort(keys(begin))).astype(np.uint16), words,
-    )  # fmt: skip
+        np.searchsorted(known, np.sort(keys(begin))).astype(np.uint16),
+        words,
+    )
 
 
 def _distances(following, done) -> np.ndarray:

@@ -85,19 +85,31 @@ def measure(
         inline(fit(p, p.registers, task.memory), f"p{i}") for i, p in enumerate(programs.values())
     ]
     table = [f"p{i}" for i in range(len(programs))] + list(known.c.values())
-    source = "\n".join([
-        HEADER, *functions, known.source,
-        "#if EXTRA", *(f"extern void {x}(int *);" for x in known.cpp.values()), "#endif",
-        "static const routine all[] = {" + ", ".join(table),
-        "#if EXTRA", *(f", {x}" for x in known.cpp.values()), "#endif", "};",
-        _MEASURE,
-    ])  # fmt: skip
+    source = "\n".join(
+        [
+            HEADER,
+            *functions,
+            known.source,
+            "#if EXTRA",
+            *(f"extern void {x}(int *);" for x in known.cpp.values()),
+            "#endif",
+            "static const routine all[] = {" + ", ".join(table),
+            "#if EXTRA",
+            *(f", {x}" for x in known.cpp.values()),
+            "#endif",
+            "};",
+            _MEASURE,
+        ]
+    )
     rng = np.random.default_rng(seed)
     pools = 8
     before, _, _ = numbers(task, pools * inputs, rng, typical=True)
     constants = {
-        "CELLS": task.memory, "INPUTS": inputs, "POOLS": pools, "MEASUREMENTS": measurements,
-    }  # fmt: skip
+        "CELLS": task.memory,
+        "INPUTS": inputs,
+        "POOLS": pools,
+        "MEASUREMENTS": measurements,
+    }
     output = compiled(source, constants, before.tobytes(), time_limit, extra=known.cpp_source)
     ticks_per_nanosecond = np.frombuffer(output[:8], np.float64)[0]
     ticks = np.frombuffer(output[8:], np.int64).reshape(measurements, -1).T

@@ -84,9 +84,12 @@ def book(table: Tables, pairs: UInt8[Array, "W2 W2"] | None = None) -> Book:
     changes = table.following != np.arange(table.following.shape[1], dtype=np.uint16)
     after |= changes.astype(np.uint8) << 7
     return Book(
-        jnp.asarray(table.following), jnp.asarray(table.distance), jnp.asarray(after),
-        jnp.asarray(table.values), pairs,
-    )  # fmt: skip
+        jnp.asarray(table.following),
+        jnp.asarray(table.distance),
+        jnp.asarray(after),
+        jnp.asarray(table.values),
+        pairs,
+    )
 
 
 def empty(capacity: int, tests: int) -> Level:
@@ -195,9 +198,19 @@ def score(values, apart, worst, keys, seed) -> UInt32[Array, " N"]:
 
 @partial(jax.jit, static_argnames=("parents", "block"), donate_argnames=("into",))
 def expand(
-    book: Book, level: Level, into: Level, begin, done, left, worst, most, seed, *,
-    parents: int, block: int,
-) -> tuple[Level, Int32[Array, ""], Int32[Array, ""]]:  # fmt: skip
+    book: Book,
+    level: Level,
+    into: Level,
+    begin,
+    done,
+    left,
+    worst,
+    most,
+    seed,
+    *,
+    parents: int,
+    block: int,
+) -> tuple[Level, Int32[Array, ""], Int32[Array, ""]]:
     """Merges the children of some states into the next level.
 
     Args:
@@ -329,7 +342,15 @@ def _add(counts, target, more):
 def refill(level: Level, into: Level, index: Int32[Array, " N"]) -> Level:
     """Puts states of a level, by their numbers, into another one; a negative number is none."""
     valid, index = index >= 0, jnp.maximum(index, 0)
-    return merge(into, Candidates(
-        level.rows[index], level.keys[:, index], level.counts[index], level.codes[index],
-        level.scores[index], level.values[index], valid,
-    ))  # fmt: skip
+    return merge(
+        into,
+        Candidates(
+            level.rows[index],
+            level.keys[:, index],
+            level.counts[index],
+            level.codes[index],
+            level.scores[index],
+            level.values[index],
+            valid,
+        ),
+    )

@@ -165,9 +165,10 @@ def emulate(
                 among = [flag + 1 for flag in CONDITION[Op(op)]]
                 negated = [case for i, case in enumerate(cases) if i not in among]
                 holds = running & (
-                    ~np.logical_or.reduce(negated) if 2 in among
+                    ~np.logical_or.reduce(negated)
+                    if 2 in among
                     else np.logical_or.reduce([cases[i] for i in among])
-                )  # fmt: skip
+                )
             if op == Op.MOV or op in CONDITIONAL_MOVES:
                 values[b] = np.where(holds, values[a], values[b])
             elif op in JUMPS:

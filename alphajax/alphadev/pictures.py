@@ -75,8 +75,14 @@ def _holds(op: int, flag: np.ndarray) -> np.ndarray:
     if op == Op.JMP:
         return np.ones(flag.shape, bool)
     less, equal, greater = flag < 0, flag == 0, flag > 0
-    return {"L": less, "LE": less | equal, "G": greater, "GE": greater | equal,
-            "E": equal, "NE": less | greater}[_condition(op)]  # fmt: skip
+    return {
+        "L": less,
+        "LE": less | equal,
+        "G": greater,
+        "GE": greater | equal,
+        "E": equal,
+        "NE": less | greater,
+    }[_condition(op)]
 
 
 def meanings(task: Task, tests: np.ndarray) -> dict[bytes, str]:
@@ -164,16 +170,26 @@ def draw(
     for row, (triple, line) in enumerate(zip(program.instructions, text, strict=True)):
         label = triple[0] == Op.LABEL
         axes.text(
-            -left / 0.62 + (0.25 if label else 0.45), row, line, va="center", fontsize=8,
-            family="monospace", color=PALE if label or triple[0] in JUMPS else INK,
-        )  # fmt: skip
+            -left / 0.62 + (0.25 if label else 0.45),
+            row,
+            line,
+            va="center",
+            fontsize=8,
+            family="monospace",
+            color=PALE if label or triple[0] in JUMPS else INK,
+        )
         _mark(axes, layout, triple, row)
     for depth, (jump, label) in enumerate(targets(program).items()):
         _jump(axes, jump, label, -0.62 - 0.14 * (depth % 3))
     figure.text(
-        0.5, 1 - 0.25 / height, title or f"{task.name}: {len(program)} instructions",
-        ha="center", va="center", fontsize=11, color=INK,
-    )  # fmt: skip
+        0.5,
+        1 - 0.25 / height,
+        title or f"{task.name}: {len(program)} instructions",
+        ha="center",
+        va="center",
+        fontsize=11,
+        color=INK,
+    )
     _legend(figure, height, width)
     data = io.BytesIO()
     canvas.print_png(data)
@@ -235,18 +251,30 @@ def _lanes(
             # What is not read any more fades: the register is free.
             for first, last, thick in ((start, last_use, 2.6), (last_use, end, 1.0)):
                 if last > first:
-                    axes.plot([x, x], [first, last], color=colour, linewidth=thick, zorder=1,
-                              alpha=1.0 if thick > 2 else 0.45, solid_capstyle="butt",
-                              **dotted)  # fmt: skip
+                    axes.plot(
+                        [x, x],
+                        [first, last],
+                        color=colour,
+                        linewidth=thick,
+                        zorder=1,
+                        alpha=1.0 if thick > 2 else 0.45,
+                        solid_capstyle="butt",
+                        **dotted,
+                    )
             key = running.tobytes()
             if key not in known:
                 known[key] = meanings(task, tests[running])
             meaning = "" if number or empty else known[key].get(values.tobytes(), "")
             if meaning and end - start > 0.8:
                 axes.text(
-                    x + 0.08, start + (0.3 if start < 0 else 0.5), meaning, fontsize=5.6,
-                    color=colour, zorder=4, va="center",
-                )  # fmt: skip
+                    x + 0.08,
+                    start + (0.3 if start < 0 else 0.5),
+                    meaning,
+                    fontsize=5.6,
+                    color=colour,
+                    zorder=4,
+                    va="center",
+                )
 
 
 def _spans(program: Program, location: int) -> list[tuple[float, float, float]]:
@@ -257,10 +285,11 @@ def _spans(program: Program, location: int) -> list[tuple[float, float, float]]:
     spans, memory = [], location >= program.registers
     for start, end in itertools.pairwise(edges):
         uses = [
-            i for i, triple in enumerate(program.instructions)
+            i
+            for i, triple in enumerate(program.instructions)
             # A jump may lead to the end, where memory is the result.
             if start < i <= end and (location in reads(triple) or (memory and triple[0] in JUMPS))
-        ]  # fmt: skip
+        ]
         kept = end == edges[-1] and memory
         last = end if kept else max(uses, default=start)
         spans.append((float(start), float(last), float(end)))
@@ -282,18 +311,32 @@ def _mark(axes, layout: _Layout, triple, row: int) -> None:
         conditional = op in CONDITIONAL_MOVES
         x, y = layout.column[a], layout.column[b]
         axes.annotate(
-            "", xy=(y, row), xytext=(x, row), zorder=3,
+            "",
+            xy=(y, row),
+            xytext=(x, row),
+            zorder=3,
             arrowprops={
-                "arrowstyle": "->" if conditional else "-|>", "color": INK, "linewidth": 0.9,
-                "linestyle": (0, (3, 2)) if conditional else "solid", "shrinkA": 0, "shrinkB": 1,
+                "arrowstyle": "->" if conditional else "-|>",
+                "color": INK,
+                "linewidth": 0.9,
+                "linestyle": (0, (3, 2)) if conditional else "solid",
+                "shrinkA": 0,
+                "shrinkB": 1,
                 "mutation_scale": 8,
             },
-        )  # fmt: skip
+        )
         if conditional:
             axes.text(
-                y - 0.47 * (1 if y > x else -1), row, _SYMBOL[_condition(op)], fontsize=7.5, color=INK, ha="center",
-                va="center", zorder=5, bbox={"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "none"},
-            )  # fmt: skip
+                y - 0.47 * (1 if y > x else -1),
+                row,
+                _SYMBOL[_condition(op)],
+                fontsize=7.5,
+                color=INK,
+                ha="center",
+                va="center",
+                zorder=5,
+                bbox={"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "none"},
+            )
 
 
 def _jump(axes, jump: int, label: int, x: float) -> None:
@@ -301,10 +344,18 @@ def _jump(axes, jump: int, label: int, x: float) -> None:
         [-0.45, x, x], [jump, jump, label], color=PALE, linewidth=0.9, solid_joinstyle="round"
     )
     axes.annotate(
-        "", xy=(-0.45, label), xytext=(x, label),
-        arrowprops={"arrowstyle": "-|>", "color": PALE, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0,
-                    "mutation_scale": 7},
-    )  # fmt: skip
+        "",
+        xy=(-0.45, label),
+        xytext=(x, label),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": PALE,
+            "linewidth": 0.9,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 7,
+        },
+    )
 
 
 def _legend(figure, height: float, width: float) -> None:

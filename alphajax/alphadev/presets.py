@@ -102,24 +102,55 @@ NETWORKS: dict[str, dict[str, Any]] = {
     # Beyond the paper: no program encoder; the machine's state and the legal moves are all there is
     # to know.  Values from observed returns.
     "dense": dict(
-        program_layers=0, test_widths=(64, 64), tests=16, pooling="mean-max", width=128, blocks=2,
-        bins=33, value_low=-1.0, td_steps=0,
+        program_layers=0,
+        test_widths=(64, 64),
+        tests=16,
+        pooling="mean-max",
+        width=128,
+        blocks=2,
+        bins=33,
+        value_low=-1.0,
+        td_steps=0,
     ),
     # The paper's network at four widths.
     "tiny": dict(
-        program_layers=1, program_width=32, program_heads=2, program_head_width=16,
-        program_widening=2, test_widths=(32, 32), width=64, blocks=1, bins=65, value_low=-1.0,
+        program_layers=1,
+        program_width=32,
+        program_heads=2,
+        program_head_width=16,
+        program_widening=2,
+        test_widths=(32, 32),
+        width=64,
+        blocks=1,
+        bins=65,
+        value_low=-1.0,
     ),
     "small": dict(
-        program_layers=2, program_width=64, program_heads=4, program_head_width=16,
-        program_widening=4, test_widths=(64, 64), width=128, blocks=2, bins=101, value_low=-1.0,
+        program_layers=2,
+        program_width=64,
+        program_heads=4,
+        program_head_width=16,
+        program_widening=4,
+        test_widths=(64, 64),
+        width=128,
+        blocks=2,
+        bins=101,
+        value_low=-1.0,
     ),
     "medium": dict(
-        program_layers=4, program_width=128, program_heads=4, program_head_width=32,
-        program_widening=4, test_widths=(128, 128), width=256, blocks=4, bins=301, value_low=-1.0,
+        program_layers=4,
+        program_width=128,
+        program_heads=4,
+        program_head_width=32,
+        program_widening=4,
+        test_widths=(128, 128),
+        width=256,
+        blocks=4,
+        bins=301,
+        value_low=-1.0,
     ),
     "paper": dict(),
-}  # fmt: skip
+}
 
 
 def make(
@@ -178,28 +209,38 @@ def _laptop(task: Task, network: str, plain: bool) -> AlphaDev:
         game=game,
         network=config,
         search=SearchConfig(
-            algorithm="gumbel", simulations=32, candidates=24, considered=16,
-            max_depth=min(game.max_moves, 32), value_scale=0.1,
+            algorithm="gumbel",
+            simulations=32,
+            candidates=24,
+            considered=16,
+            max_depth=min(game.max_moves, 32),
+            value_scale=0.1,
         ),
         training=TrainingConfig(
-            games=128, learner_steps=16, batch=512, learning_rate=1e-3, weight_decay=1e-4, clip=1.0,
+            games=128,
+            learner_steps=16,
+            batch=512,
+            learning_rate=1e-3,
+            weight_decay=1e-4,
+            clip=1.0,
             capacity=61_440,
         ),
         mix=MixConfig(best_share=0.25, random_share=0.5, random_moves=min(7, game.max_moves - 1)),
-    )  # fmt: skip
+    )
 
 
 def _paper(task: Task, network: str, plain: bool) -> AlphaDev:
     """The scale of DeepMind's pseudocode: for accelerators, many of them."""
     config = NetworkConfig(dtype="bfloat16", **NETWORKS[network])
     return AlphaDev(
-        game=AssemblyGame(
-            task=task, restrictions=Restrictions.paper(), rewards=Rewards.released()
-        ),
+        game=AssemblyGame(task=task, restrictions=Restrictions.paper(), rewards=Rewards.released()),
         network=config,
         search=SearchConfig(
-            algorithm="puct", simulations=800, candidates=64,
-            max_depth=min(task.length_limit, 128), dirichlet_alpha=0.03,
+            algorithm="puct",
+            simulations=800,
+            candidates=64,
+            max_depth=min(task.length_limit, 128),
+            dirichlet_alpha=0.03,
         ),
         training=TrainingConfig(games=2048, learner_steps=100, batch=1024, capacity=1_048_576),
-    )  # fmt: skip
+    )

@@ -14,9 +14,21 @@ from alphajax.alphadev.programs import touched
 
 # The order in which new programs use registers: first those that a function may overwrite.
 REGISTERS = (
-    "eax", "ecx", "edx", "r8d", "r9d", "r10d", "r11d", "esi",
-    "ebx", "r12d", "r13d", "r14d", "r15d", "ebp",
-)  # fmt: skip
+    "eax",
+    "ecx",
+    "edx",
+    "r8d",
+    "r9d",
+    "r10d",
+    "r11d",
+    "esi",
+    "ebx",
+    "r12d",
+    "r13d",
+    "r14d",
+    "r15d",
+    "ebp",
+)
 SAVED = ("ebx", "r12d", "r13d", "r14d", "r15d", "ebp")
 """Registers that a function has to give back as it found them (System V calling convention)."""
 
@@ -187,8 +199,10 @@ def inline(
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ValueError(f"name {name!r}; expected letters, digits and _")
-    lines = [x.replace("%", "%%").replace("%%0", "%0")
-             for x in listing(program, "att", registers, width, pointer="%0")]  # fmt: skip
+    lines = [
+        x.replace("%", "%%").replace("%%0", "%0")
+        for x in listing(program, "att", registers, width, pointer="%0")
+    ]
     names = _register_names(program, registers, "")
     used = sorted({x for t in program.instructions for x in touched(t) if x < program.registers})
     clobbers = [f'"{register_name(names[x], 64)}"' for x in used] + ['"cc"', '"memory"']

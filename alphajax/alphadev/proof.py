@@ -139,9 +139,11 @@ def prove(program: Program, task: Task, budget: int = 1 << 25) -> Proof:
         if not complete:
             break
     failing = int(wrong.sum())
-    reason = "" if complete or failing else (
-        f"undecided after {worlds} worlds: it reads too much that was never written"
-    )  # fmt: skip
+    reason = (
+        ""
+        if complete or failing
+        else (f"undecided after {worlds} worlds: it reads too much that was never written")
+    )
     return Proof(
         complete and not failing, tests, worlds, failing, tuple(failures), complete, reason
     )
@@ -233,9 +235,15 @@ class _Machine(NamedTuple):
                 values[place] = _UNKNOWN + u
         no = np.zeros(w, bool)
         return _Worlds(
-            values, no, no.copy(), ~no, np.full(w, -1, np.int8), np.full(w, _RUNNING, np.int16),
-            tests.astype(np.int32), unknowns,
-        )  # fmt: skip
+            values,
+            no,
+            no.copy(),
+            ~no,
+            np.full(w, -1, np.int8),
+            np.full(w, _RUNNING, np.int16),
+            tests.astype(np.int32),
+            unknowns,
+        )
 
     def run(self, worlds: _Worlds, line: int = 0) -> Iterator[_Worlds]:
         """Runs from `line` to the end, in pieces if worlds split into too many."""
@@ -383,8 +391,10 @@ class _Machine(NamedTuple):
             tuple(shown[0]),
             tuple(registers.get(register, 0) for register in range(self.registers)),
             "any" if worlds.flag[0] < 0 else _FLAGS[int(worlds.flag[0])],
-            outputs, goal, reason,
-        )  # fmt: skip
+            outputs,
+            goal,
+            reason,
+        )
 
 
 _FLAGS = ("greater", "equal", "less", "less and equal")  # 2 less + equal
@@ -395,18 +405,25 @@ def _holds(op: int, worlds: _Worlds) -> np.ndarray:
     name = Op(op).name.removeprefix("CMOV").removeprefix("J")
     less, equal = worlds.less, worlds.equal
     return {
-        "L": less, "LE": less | equal, "G": ~(less | equal), "GE": ~less, "E": equal, "NE": ~equal,
-    }[name]  # fmt: skip
+        "L": less,
+        "LE": less | equal,
+        "G": ~(less | equal),
+        "GE": ~less,
+        "E": equal,
+        "NE": ~equal,
+    }[name]
 
 
 def _shown(codes, ranks: dict[int, int], above: int) -> list[int]:
     """Codes as numbers: items by their ranks, unknowns that lie nowhere from `above` on."""
     return [
-        above + x - _UNKNOWN if x >= _UNKNOWN
-        else x - _number(0) if _is_number(x)
+        above + x - _UNKNOWN
+        if x >= _UNKNOWN
+        else x - _number(0)
+        if _is_number(x)
         else ranks.get(x, x // _GAP)
         for x in map(int, codes)
-    ]  # fmt: skip
+    ]
 
 
 def _number(k):

@@ -91,8 +91,11 @@ def propose(bits: UInt32[Array, "4 C"], program: UInt32[Array, "slots C"], task:
     other = jnp.where(at == j, program, 0).sum(0, dtype=jnp.uint32)[None]
     swapped = jnp.where(at == i, other, jnp.where(at == j, one, program))
     up, down = jnp.roll(program, -1, 0), jnp.roll(program, 1, 0)
-    shifted = jnp.where(at == j, one, jnp.where((at >= i) & (at < j), up,
-                        jnp.where((at > j) & (at <= i), down, program)))  # fmt: skip
+    shifted = jnp.where(
+        at == j,
+        one,
+        jnp.where((at >= i) & (at < j), up, jnp.where((at > j) & (at <= i), down, program)),
+    )
     return jnp.where(kind == SWAP, swapped, jnp.where(kind == SHIFT, shifted, out))
 
 

@@ -23,17 +23,59 @@ NETWORKS = {
     4: ((0, 2), (1, 3), (0, 1), (2, 3), (1, 2)),
     5: ((0, 3), (1, 4), (0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (3, 4), (2, 3)),
     6: (
-        (0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4),
+        (0, 5),
+        (1, 3),
+        (2, 4),
+        (1, 2),
+        (3, 4),
+        (0, 3),
+        (2, 5),
+        (0, 1),
+        (2, 3),
+        (4, 5),
+        (1, 2),
+        (3, 4),
     ),
     7: (
-        (0, 6), (2, 3), (4, 5), (0, 2), (1, 4), (3, 6), (0, 1), (2, 5), (3, 4), (1, 2), (4, 6), (2, 3),
-        (4, 5), (1, 2), (3, 4), (5, 6),
+        (0, 6),
+        (2, 3),
+        (4, 5),
+        (0, 2),
+        (1, 4),
+        (3, 6),
+        (0, 1),
+        (2, 5),
+        (3, 4),
+        (1, 2),
+        (4, 6),
+        (2, 3),
+        (4, 5),
+        (1, 2),
+        (3, 4),
+        (5, 6),
     ),
     8: (
-        (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3), (4, 5), (6, 7),
-        (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6),
+        (0, 2),
+        (1, 3),
+        (4, 6),
+        (5, 7),
+        (0, 4),
+        (1, 5),
+        (2, 6),
+        (3, 7),
+        (0, 1),
+        (2, 3),
+        (4, 5),
+        (6, 7),
+        (2, 4),
+        (3, 5),
+        (1, 4),
+        (3, 6),
+        (1, 2),
+        (3, 4),
+        (5, 6),
     ),
-}  # fmt: skip
+}
 
 
 def sorting_network(n: int) -> Program:
@@ -50,10 +92,14 @@ def variable_sort(k: int) -> Program:
     triples: list[tuple[int, int, int]] = []
     for n in range(2, k + 1):
         triples += [
-            (Op.CMP_CONSTANT, registers, n), (Op.JNE, n, 0),
-            *_loads(n, registers, 1), *_comparators(n, scratch=k), *_stores(n, registers, 1),
-            (Op.JMP, end, 0), (Op.LABEL, n, 0),
-        ]  # fmt: skip
+            (Op.CMP_CONSTANT, registers, n),
+            (Op.JNE, n, 0),
+            *_loads(n, registers, 1),
+            *_comparators(n, scratch=k),
+            *_stores(n, registers, 1),
+            (Op.JMP, end, 0),
+            (Op.LABEL, n, 0),
+        ]
     return Program((*triples, (Op.LABEL, end, 0)), registers, k + 1)
 
 
@@ -70,10 +116,8 @@ def _comparators(n: int, scratch: int | None = None) -> list[tuple[int, int, int
     return [
         triple
         for i, j in NETWORKS[n]
-        for triple in (
-            (Op.MOV, i, free), (Op.CMP, i, j), (Op.CMOVG, j, i), (Op.CMOVG, free, j)
-        )
-    ]  # fmt: skip
+        for triple in ((Op.MOV, i, free), (Op.CMP, i, j), (Op.CMOVG, j, i), (Op.CMOVG, free, j))
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +183,7 @@ static void reference_branches(int *b) {{
 
 def _variable(k: int) -> References:
     def switch(branches: bool) -> str:
-        cases = [
-            f"case {n}: {{ {network(n, 1, branches)} break; }}" for n in range(2, k + 1)
-        ]  # fmt: skip
+        cases = [f"case {n}: {{ {network(n, 1, branches)} break; }}" for n in range(2, k + 1)]
         return "switch (b[0]) {\n" + "\n".join(cases) + "\n}"
 
     source = f"""{_INSERTION}

@@ -42,8 +42,9 @@ class Speeds:
         there = np.asarray(state.memory.pool.length) <= self.system.game.max_moves
         new = {
             row.tobytes(): self.system.game.program(row)
-            for row in actions[there] if row.tobytes() not in self.known
-        }  # fmt: skip
+            for row in actions[there]
+            if row.tobytes() not in self.known
+        }
         new = dict(list(new.items())[: self.most])
         if new:
             self.known |= self.measured(new)

@@ -15,9 +15,13 @@ from alphajax.alphadev.printing import SAVED, family
 _SUFFIX = {"b": 8, "w": 16, "l": 32, "q": 64}
 _SIZE = {"BYTE": 8, "WORD": 16, "DWORD": 32, "QWORD": 64}
 _CONDITIONS = {
-    "L": ("l", "nge"), "LE": ("le", "ng"), "G": ("g", "nle"),
-    "GE": ("ge", "nl"), "E": ("e", "z"), "NE": ("ne", "nz"),
-}  # fmt: skip
+    "L": ("l", "nge"),
+    "LE": ("le", "ng"),
+    "G": ("g", "nle"),
+    "GE": ("ge", "nl"),
+    "E": ("e", "z"),
+    "NE": ("ne", "nz"),
+}
 _MNEMONICS = {"mov": Op.MOV, "cmp": Op.CMP, "jmp": Op.JMP}
 for _name, _spellings in _CONDITIONS.items():
     for _spelling in _spellings:
@@ -319,17 +323,26 @@ class Reader:
 
         offsets = [p[1] for t in kept for p in t[1:] if isinstance(p, tuple)]
         triples = tuple(
-            (int(op), numbers[a], 0) if op in BRANCHING
-            else (int(op), *(registers + x[1] // size if isinstance(x, tuple) else x for x in (a, b)))
+            (int(op), numbers[a], 0)
+            if op in BRANCHING
+            else (
+                int(op),
+                *(registers + x[1] // size if isinstance(x, tuple) else x for x in (a, b)),
+            )
             for op, a, b in kept
-        )  # fmt: skip
+        )
         program = Program(triples, registers, max(offsets, default=-size) // size + 1)
         lost = [x for x in self.registers if x in SAVED and x not in self.pushed]
         notes = (f"does not give back what it should: {', '.join(lost)}",) if lost else ()
         return Routine(
-            self.name, program, tuple(self.registers), self.pointer or "edi", width, task,
+            self.name,
+            program,
+            tuple(self.registers),
+            self.pointer or "edi",
+            width,
+            task,
             notes if self.returned else (),
-        )  # fmt: skip
+        )
 
     def _check_offset(self, offset: int, size: int, line: int) -> None:
         if offset % size or not 0 <= offset < 100 * size:

@@ -169,9 +169,10 @@ def exchange(config: Config, key: Array, chains: Chains) -> Chains:
     swap = (drawn < chance) & (partner != here)
     order = jnp.where(swap, partner, here)
     return chains._replace(
-        program=chains.program[:, order], cost=chains.cost[order],
+        program=chains.program[:, order],
+        cost=chains.cost[order],
         exchanged=chains.exchanged + swap,
-    )  # fmt: skip
+    )
 
 
 def start(config: Config, task: Task, chains: int, warm: Program | None = None) -> Chains:
@@ -189,9 +190,7 @@ def start(config: Config, task: Task, chains: int, warm: Program | None = None) 
     cost, right, length = evaluate(config, task, programs[:, :1])
     lengths = jnp.where(right, length, config.slots + 1)
     zero = jnp.zeros(chains, jnp.int32)
-    return Chains(
-        programs, jnp.tile(cost, chains), programs, jnp.tile(lengths, chains), zero, zero
-    )  # fmt: skip
+    return Chains(programs, jnp.tile(cost, chains), programs, jnp.tile(lengths, chains), zero, zero)
 
 
 def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) -> Chains:
@@ -208,10 +207,13 @@ def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) ->
         accept = cost < bound
         better = accept & right & (length < c.best_length)
         return Chains(
-            jnp.where(accept[None], new, c.program), jnp.where(accept, cost, c.cost),
-            jnp.where(better[None], new, c.best), jnp.where(better, length, c.best_length),
-            c.accepted + accept, c.exchanged,
-        ), None  # fmt: skip
+            jnp.where(accept[None], new, c.program),
+            jnp.where(accept, cost, c.cost),
+            jnp.where(better[None], new, c.best),
+            jnp.where(better, length, c.best_length),
+            c.accepted + accept,
+            c.exchanged,
+        ), None
 
     def lap(c: Chains, key):
         key, last = jax.random.split(key)

@@ -100,21 +100,31 @@ def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
 
     def numbers(planes, axis):
         """What stands in planes of bits, along an axis, as one number."""
-        marks = jnp.expand_dims(_mixed(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32)), [*range(axis), -1])
+        marks = jnp.expand_dims(
+            _mixed(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32)), [*range(axis), -1]
+        )
         return jnp.sum(bits(planes) * marks, axis, jnp.uint32)
 
     held, flags = numbers(now.held, 1), numbers(jnp.concatenate([now.flag, now.skip]), 0)
     registers, cells = held[:r], held[r:]  # [R, T], [M, T]
     if game.restrictions.read_once and game.restrictions.write_once:
-        own = functools.reduce(jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0))
+        own = functools.reduce(
+            jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0)
+        )
         good, written = bits(rules.lasting(own[..., None])[..., 0]), bits(state.written)
         cells = jnp.where(bits(state.read | state.written) == 1, ~(2 * good + written), cells)
     rows = jnp.concatenate([cells, flags[None], _wanted_marks(rules)[None]])
-    memory = jnp.sum(_mixed(_mixed(rows) + np.arange(len(rows), dtype=np.uint32)[:, None]), axis=0, dtype=jnp.uint32)
+    memory = jnp.sum(
+        _mixed(_mixed(rows) + np.arange(len(rows), dtype=np.uint32)[:, None]),
+        axis=0,
+        dtype=jnp.uint32,
+    )
     tests = _mixed(memory)
     for _ in range(2):
         names = jnp.sum(_mixed(registers + tests[None]), axis=1, dtype=jnp.uint32)
-        tests = _mixed(memory + jnp.sum(_mixed(registers + names[:, None]), axis=0, dtype=jnp.uint32))
+        tests = _mixed(
+            memory + jnp.sum(_mixed(registers + names[:, None]), axis=0, dtype=jnp.uint32)
+        )
     return jnp.sum(_mixed(tests), dtype=jnp.uint32).astype(jnp.int32)
 
 
@@ -122,7 +132,9 @@ def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
 def _wanted_marks(rules: Rules) -> np.ndarray:
     """A number for what each test wants: uint32 `[T]`."""
     wanted = np.where(rules.task.matters, rules.task.wanted.astype(int), -1000)
-    kinds = np.unique(np.concatenate([wanted, rules.task.roles], axis=1), axis=0, return_inverse=True)[1].ravel()
+    kinds = np.unique(
+        np.concatenate([wanted, rules.task.roles], axis=1), axis=0, return_inverse=True
+    )[1].ravel()
     return np.random.default_rng(0).integers(1 << 32, size=len(kinds), dtype=np.uint32)[kinds]
 
 

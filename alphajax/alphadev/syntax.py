@@ -22,12 +22,31 @@ from alphajax.alphadev.statements import AssemblyError, Reader, Routine
 __all__ = ["AssemblyError", "Routine", "parse", "parse_one"]
 
 _IGNORED = {
-    "text", "globl", "global", "type", "size", "p2align", "align", "balign", "file", "ident", "loc",
-    "weak", "hidden", "local", "section", "att_syntax", "intel_syntax", "build_version",
+    "text",
+    "globl",
+    "global",
+    "type",
+    "size",
+    "p2align",
+    "align",
+    "balign",
+    "file",
+    "ident",
+    "loc",
+    "weak",
+    "hidden",
+    "local",
+    "section",
+    "att_syntax",
+    "intel_syntax",
+    "build_version",
     "subsections_via_symbols",
     "addrsig",
-    "addrsig_sym", "def", "endef", "scl",
-}  # fmt: skip
+    "addrsig_sym",
+    "def",
+    "endef",
+    "scl",
+}
 
 
 def parse(text: str) -> dict[str, Routine]:

@@ -434,7 +434,7 @@ def parse(text: str) -> Task:
     if text in moves:
         return moves[text]()
     for prefix, build in (("varsort", variable_sort), ("sort", sort)):
-        digits = text[len(prefix):] if text.startswith(prefix) else ""
+        digits = text[len(prefix) :] if text.startswith(prefix) else ""
         if digits.isdigit():
             return build(int(digits))
     raise TaskError(

@@ -59,9 +59,17 @@ class Ties:
                     merge = tuple(becomes.get(value, value) for value in values)
                     if whole.tobytes() in tests:
                         merges += [merge] if merge not in merges else []
-                        found.setdefault(tests[whole.tobytes()], {})[number, merges.index(merge)] = None
-        drawn = np.random.default_rng(0).integers(1 << 32, size=(task.locations, len(values)), dtype=np.uint32)
-        marks = np.stack([drawn[:, np.searchsorted(values, merge)].ravel() for merge in merges], axis=1)
+                        found.setdefault(tests[whole.tobytes()], {})[
+                            number, merges.index(merge)
+                        ] = None
+        drawn = np.random.default_rng(0).integers(
+            1 << 32, size=(task.locations, len(values)), dtype=np.uint32
+        )
+        marks = np.stack(
+            [drawn[:, np.searchsorted(values, merge)].ravel() for merge in merges], axis=1
+        )
         most = max(map(len, found.values()), default=1)
-        ways = np.array([(list(ways) * most)[:most] for ways in found.values()], int).reshape(-1, most, 2)
+        ways = np.array([(list(ways) * most)[:most] for ways in found.values()], int).reshape(
+            -1, most, 2
+        )
         return marks, np.array(list(found), int), ways[..., 0], ways[..., 1]

@@ -110,25 +110,44 @@ class AlphaTensor:
                 f" {self.game.symmetry.order}; expected Z2, modes of at most {classes.LONGEST}, and moves of one term"
             )
         if not self.training.games and not self.beam.width:
-            raise ValueError("training.games: received 0 without a beam; expected 1 or more, or beam.width above 0")
+            raise ValueError(
+                "training.games: received 0 without a beam; expected 1 or more, or beam.width above 0"
+            )
         if self.inside.moves:
             self._check_inside()
         if self.uniform and self.training.learn:
-            raise ValueError("uniform: received True with training.learn True; expected learn False")
+            raise ValueError(
+                "uniform: received True with training.learn True; expected learn False"
+            )
 
     def _check_inside(self):
         inside, beam, game = self.inside, self.beam, self.game
         for what, good in (
-            ("beam.width of at least inside.games * inside.beginnings", beam.width >= inside.games * inside.beginnings),
-            ("beam.samples of 32 for each beginning or more", beam.turns >= inside.games * inside.beginnings),
+            (
+                "beam.width of at least inside.games * inside.beginnings",
+                beam.width >= inside.games * inside.beginnings,
+            ),
+            (
+                "beam.samples of 32 for each beginning or more",
+                beam.turns >= inside.games * inside.beginnings,
+            ),
             ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
             ("no beam.classes, no beam.views", not beam.classes and not beam.views),
             ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
-            ("inside.games * inside.draws that is a multiple of 32", inside.games * inside.draws % 32 == 0),
-            ("one target, over Z2, and moves of one term", len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1),
+            (
+                "inside.games * inside.draws that is a multiple of 32",
+                inside.games * inside.draws % 32 == 0,
+            ),
+            (
+                "one target, over Z2, and moves of one term",
+                len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1,
+            ),
             ("modes of at most 31, as vectors are bit masks", game.side <= 31),
-            ("training.games=0 and mix.best_share=0.0", not self.training.games and not self.mix.best_share),
-        ):  # fmt: skip
+            (
+                "training.games=0 and mix.best_share=0.0",
+                not self.training.games and not self.mix.best_share,
+            ),
+        ):
             if not good:
                 raise ValueError(f"inside.moves: received {inside.moves}; that needs {what}")
 
@@ -140,9 +159,11 @@ class AlphaTensor:
     @property
     def policy(self):
         policy = NetworkPolicy(game=self.playing, config=self.network)
-        return UniformPolicy(game=self.playing, token_entries=self.network.token_entries) if (
-            self.uniform
-        ) else policy
+        return (
+            UniformPolicy(game=self.playing, token_entries=self.network.token_entries)
+            if (self.uniform)
+            else policy
+        )
 
     @property
     def max_steps(self) -> int:
@@ -161,7 +182,11 @@ class AlphaTensor:
             rank=jnp.full((count,), rank + 1, jnp.int32),
             factors=jnp.zeros((count, rank, 3, side), jnp.int32),
             # One generation after another.
-            finished=replay.empty(finished, self.inside.games * devices if self.inside.moves else self.mix.pool, devices),
+            finished=replay.empty(
+                finished,
+                self.inside.games * devices if self.inside.moves else self.mix.pool,
+                devices,
+            ),
             limit=jnp.array(self._naive, jnp.int32),
             tally=jnp.zeros((count, rank + 2), jnp.int32),
             waited=jnp.int32(0),
@@ -187,7 +212,9 @@ class AlphaTensor:
             return None
         pool = memory.finished
         return memory.waited >= self.mix.patience, memory._replace(
-            finished=pool._replace(next=jnp.zeros_like(pool.next), filled=jnp.zeros_like(pool.filled)),
+            finished=pool._replace(
+                next=jnp.zeros_like(pool.next), filled=jnp.zeros_like(pool.filled)
+            ),
             limit=jnp.array(self._naive, jnp.int32),
             waited=jnp.int32(0),
             networks=memory.networks + 1,
@@ -206,7 +233,9 @@ class AlphaTensor:
     def limits(self, memory: Memory) -> Int[Array, " targets"]:
         """Moves allowed on each target: naive rank, or fewer, down to one less than the best so far."""
         naive = np.array(self._naive, np.int32)
-        return jnp.maximum(memory.limit if self.mix.mastery else jnp.minimum(naive, memory.rank - 1), 1)
+        return jnp.maximum(
+            memory.limit if self.mix.mastery else jnp.minimum(naive, memory.rank - 1), 1
+        )
 
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Start]:
         """Games on targets drawn uniformly, each in a basis of its own (or the canonical one); some of them inside
@@ -221,7 +250,9 @@ class AlphaTensor:
             basis = bases.identity(self.game.side)
             if self.mix.canonical_share < 1:
                 plain = jax.random.bernoulli(canonical_key, self.mix.canonical_share)
-                state, basis = self._in_basis(basis_key, state, jnp.where(plain, 0.0, self.mix.basis_density))
+                state, basis = self._in_basis(
+                    basis_key, state, jnp.where(plain, 0.0, self.mix.basis_density)
+                )
             return state, Start(target, basis, nothing, state.moves)
 
         fresh = jax.vmap(one)(jax.random.split(key, count))
@@ -280,7 +311,9 @@ class AlphaTensor:
             return self._explore_inside(params, key, memory)
         basis_key, key = jax.random.split(key)
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
-        state, basis = self._in_basis(basis_key, self.game.start(jnp.int32(0), limit), self.beam.basis_density)
+        state, basis = self._in_basis(
+            basis_key, self.game.start(jnp.int32(0), limit), self.beam.basis_density
+        )
 
         def basis_of_games(key):
             return self._random_basis(key, state.dims, self.mix.basis_density)
@@ -290,7 +323,9 @@ class AlphaTensor:
             params, key, seen, jnp.ones(1, bool), self.game, self.policy, self.beam, basis_of_games
         )
         rank = self.game.max_moves
-        moves = jnp.zeros((self.beam.width, max(rank, self.beam.moves), 3, self.game.side), jnp.int8)
+        moves = jnp.zeros(
+            (self.beam.width, max(rank, self.beam.moves), 3, self.game.side), jnp.int8
+        )
         moves = moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]
         memory, found = self._remember(memory, moves, limit - ended.left, ended.left >= 0, basis)
         return memory, None, {"beam_solved": found, "beam_moves": sampled}
@@ -299,19 +334,33 @@ class AlphaTensor:
         choose_key, begin_key, settle_key, key = jax.random.split(key, 4)
         kept = inside.choose(choose_key, memory.finished, self.game, self.inside)
         begun = inside.begin(
-            params, begin_key, kept, self.game, self.playing, self.policy, self.inside,
+            params,
+            begin_key,
+            kept,
+            self.game,
+            self.playing,
+            self.policy,
+            self.inside,
             math.gcd(self.inside.games * self.inside.draws, self.beam.block_size()),
-        )  # fmt: skip
+        )
         ended, sampled = beam.search(
-            params, key, begun.seen, jnp.isfinite(begun.score), self.playing, self.policy, self.beam,
+            params,
+            key,
+            begun.seen,
+            jnp.isfinite(begun.score),
+            self.playing,
+            self.policy,
+            self.beam,
             lambda _: bases.identity(self.playing.side),
-        )  # fmt: skip
+        )
         moves = inside.settled(settle_key, kept, begun, ended, self.inside)
         factors = inside.played(kept, begun, moves)
         rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
         there = jnp.ones(rank.shape, bool)
         # Also games that stayed as they were: the new generation takes all places of the old one.
-        memory, found = self._remember(memory, factors, rank, there, bases.identity(self.game.side), again=True)
+        memory, found = self._remember(
+            memory, factors, rank, there, bases.identity(self.game.side), again=True
+        )
         item = inside.lesson(begun, moves, self.search.candidates)
         return memory, item, {"beam_solved": found, "beam_moves": sampled}
 
@@ -320,14 +369,18 @@ class AlphaTensor:
         (which may be the last generation's only)."""
         dims, target = np.array(self.game.targets[0].shape, np.int8), np.int32(0)
         found = Finished(
-            factors, jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),
-            *jax.tree.map(lambda x: jnp.broadcast_to(x, (factors.shape[0], *x.shape)), (dims, target, basis)),
-        )  # fmt: skip
+            factors,
+            jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),
+            *jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (factors.shape[0], *x.shape)), (dims, target, basis)
+            ),
+        )
         new = there & archive.new(found, memory.finished, self.game)
         after = self._record(memory, found)
         lower = jnp.any(after.rank < memory.rank)
         memory = after._replace(
-            finished=replay.write(memory.finished, found, there if again else new), waited=jnp.where(lower, 0, memory.waited)
+            finished=replay.write(memory.finished, found, there if again else new),
+            waited=jnp.where(lower, 0, memory.waited),
         )
         return memory, jnp.sum(new, dtype=jnp.int32)
 
@@ -337,11 +390,15 @@ class AlphaTensor:
         for index in range(len(self.game.targets)):
             ranks = jnp.where(found.target == index, found.rank, self.game.max_moves + 1)
             best = jnp.argmin(ranks)
-            back = bases.change_factors(found.factors[best], found.basis.inverses[best], self.game.ring)
+            back = bases.change_factors(
+                found.factors[best], found.basis.inverses[best], self.game.ring
+            )
             better = ranks[best] < memory.rank[index]
             memory = memory._replace(
                 rank=memory.rank.at[index].min(ranks[best]),
-                factors=memory.factors.at[index].set(jnp.where(better, back, memory.factors[index])),
+                factors=memory.factors.at[index].set(
+                    jnp.where(better, back, memory.factors[index])
+                ),
             )
         return memory
 
@@ -353,7 +410,9 @@ class AlphaTensor:
         rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         before = memory.rank
         moves = jnp.where(played.mask[..., None, None], played.steps.action.factors, 0)
-        factors = archive.join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves  # [B, R, 3, S]
+        factors = (
+            archive.join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves
+        )  # [B, R, 3, S]
         kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
         memory = self._record(memory, kept)
         lower = jnp.any(memory.rank < before)
@@ -373,9 +432,7 @@ class AlphaTensor:
             kept = kept._replace(factors=shorter, rank=rank)
         memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
         steps, value = played.steps, games.returns(played.rewards)
-        items = Item(
-            steps.observation, steps.search.actions.factors, steps.search.weights, value
-        )
+        items = Item(steps.observation, steps.search.actions.factors, steps.search.weights, value)
         flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
         sums = {
             "solved": jnp.sum(solved, dtype=jnp.int32),
@@ -397,8 +454,10 @@ class AlphaTensor:
         memory = self._lower_limits(memory._replace(tally=jax.lax.psum(memory.tally, AXIS)))
         given = self.given
         return memory, {
-            "best_rank": memory.rank + given, "limit": self.limits(memory) + given, "networks": memory.networks,
-        }  # fmt: skip
+            "best_rank": memory.rank + given,
+            "limit": self.limits(memory) + given,
+            "networks": memory.networks,
+        }
 
     def _lower_limits(self, memory: Memory) -> Memory:
         """To one less than the rank that enough of an iteration's games reached."""
@@ -417,5 +476,13 @@ class AlphaTensor:
         """Demonstrations, the best finished games, and played positions, in fixed shares (`mix`)."""
         limits = jnp.array([self.playing.max_moves]) if self.inside.moves else self.limits(memory)
         return mix.make_batch(
-            key, memory.finished, memory.rank, limits, buffer, step, count, game=self.playing, config=self.mix
+            key,
+            memory.finished,
+            memory.rank,
+            limits,
+            buffer,
+            step,
+            count,
+            game=self.playing,
+            config=self.mix,
         )

@@ -371,8 +371,10 @@ def c_source(scheme: Scheme, ctype: str | None = None) -> str:
     ]
     where = {name: x for x, name in enumerate(c)}
     if scheme.sizes:
-        where = {name: i * scheme.sizes[2] + k for name, (i, k) in
-                 ((name, _place(x, scheme.sizes[0])) for x, name in enumerate(c))}  # fmt: skip
+        where = {
+            name: i * scheme.sizes[2] + k
+            for name, (i, k) in ((name, _place(x, scheme.sizes[0])) for x, name in enumerate(c))
+        }
     for name, text in plan.results:
         left = f"c[{where[name]}]" if name in where else f"const {kind} {name}"
         lines += [f"{left} = ({text}){rest};"]

@@ -56,7 +56,9 @@ def draw(key: jax.Array, pool: replay.Replay, best: Int[Array, " targets"], coun
 def new(found: Finished, pool: replay.Replay, game: TensorGame) -> Bool[Array, " N"]:
     """Which of N finished games are schemes that no game of the pool is, in whatever order and basis."""
     there = np.arange(pool.items.rank.shape[0]) < pool.filled
-    ours, theirs = (jax.vmap(lambda x: _scheme_hash(x, game))(games) for games in (found, pool.items))
+    ours, theirs = (
+        jax.vmap(lambda x: _scheme_hash(x, game))(games) for games in (found, pool.items)
+    )
     return ~jnp.any(jnp.all(ours[:, None] == theirs[None], axis=-1) & there[None], axis=1)
 
 

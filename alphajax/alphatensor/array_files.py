@@ -107,8 +107,10 @@ _NAMES = {
 }
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"} | {
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-}  # fmt: skip
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+}
 
 
 def _unpickle(data: bytes) -> list[np.ndarray]:

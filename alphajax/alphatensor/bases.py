@@ -105,7 +105,11 @@ def random_basis(
 
 
 def symmetric_basis(
-    key: jax.Array, ring: Ring, dims: Int[Array, "3"], density: float | Float[Array, ""], symmetry: Symmetry
+    key: jax.Array,
+    ring: Ring,
+    dims: Int[Array, "3"],
+    density: float | Float[Array, ""],
+    symmetry: Symmetry,
 ) -> Basis:
     """A random basis in which orbits are what they are in the canonical one: the matrices of the three modes, as one
     of all 3 S places, commute with every exchange of them.
@@ -117,12 +121,18 @@ def symmetric_basis(
     side = table.shape[1] // 3
     orbit = np.min(table, axis=0)
     places = np.arange(3 * side).reshape(3, side)
-    rows, columns = (np.broadcast_to(x, (3, side, side)) for x in (places[:, :, None], places[:, None]))
+    rows, columns = (
+        np.broadcast_to(x, (3, side, side)) for x in (places[:, :, None], places[:, None])
+    )
     # Entries that are exchanged are the same.
-    _, same = np.unique(np.min(table[:, rows] * 3 * side + table[:, columns], axis=0), return_inverse=True)
+    _, same = np.unique(
+        np.min(table[:, rows] * 3 * side + table[:, columns], axis=0), return_inverse=True
+    )
     inside = np.arange(side)[None] < dims[:, None]
     free = (orbit[rows] > orbit[columns]) & inside[:, :, None] & inside[:, None]
-    bits = jax.random.bits(key, (2, int(same.max()) + 1), jnp.uint32)[:, same.reshape(3, side, side)]
+    bits = jax.random.bits(key, (2, int(same.max()) + 1), jnp.uint32)[
+        :, same.reshape(3, side, side)
+    ]
     used = (bits >> 8) < jnp.asarray(density * 2**24).astype(jnp.uint32)
     low = (bits & 255).astype(jnp.int32)
     value = 1 + low % (ring.modulus - 1) if ring.modulus else 1 - 2 * (low & 1)
@@ -174,9 +184,7 @@ def signed_permutation(key: jax.Array, ring: Ring, side: int, dims: Int[Array, "
     return Signed(order, ring.reduce(sign))
 
 
-def permute_tensor(
-    tensor: Int[Array, "S S S"], signed: Signed, ring: Ring
-) -> Int[Array, "S S S"]:
+def permute_tensor(tensor: Int[Array, "S S S"], signed: Signed, ring: Ring) -> Int[Array, "S S S"]:
     """The tensor under a signed permutation of each mode; dtype kept."""
     x = tensor.astype(jnp.int32)
     for mode in range(3):

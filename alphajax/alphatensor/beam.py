@@ -92,9 +92,13 @@ class BeamConfig:
         if self.samples < 1 or self.samples % unit:
             raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
         if self.mutants < 0 or self.mutants % unit:
-            raise ValueError(f"mutants: received {self.mutants}; expected 0 or a multiple of {unit}")
+            raise ValueError(
+                f"mutants: received {self.mutants}; expected 0 or a multiple of {unit}"
+            )
         if self.width > self.valued:
-            raise ValueError(f"width: received {self.width}; expected at most half of samples, {self.valued}")
+            raise ValueError(
+                f"width: received {self.width}; expected at most half of samples, {self.valued}"
+            )
         if self.moves < 1:
             raise ValueError(f"moves: received {self.moves}; expected 1 or more")
         for name in ("temperature", "spread", "mutant_spread"):
@@ -116,7 +120,9 @@ class BeamConfig:
 
     def block_size(self) -> int:
         """`block`, or what suits the device that JAX uses by default."""
-        return self.block or math.gcd(self.turns, self.mutants, CPU_BLOCK if jax.default_backend() == "cpu" else 2048)
+        return self.block or math.gcd(
+            self.turns, self.mutants, CPU_BLOCK if jax.default_backend() == "cpu" else 2048
+        )
 
 
 class Kept(NamedTuple):
@@ -197,7 +203,18 @@ def search(
     def go(carry):
         depth, kept, ended, passed = carry
         passed = passed.at[depth].set(jnp.where(kept.there[:, None], kept.hashes, passed[depth]))
-        kept, new = _move(params, jax.random.fold_in(key, depth), depth, kept, passed, places, game, policy, config, basis)
+        kept, new = _move(
+            params,
+            jax.random.fold_in(key, depth),
+            depth,
+            kept,
+            passed,
+            places,
+            game,
+            policy,
+            config,
+            basis,
+        )
         return depth + 1, kept, _best(ended, new, places), passed
 
     depth, _, ended, _ = jax.lax.while_loop(going, go, (jnp.int32(0), kept, ended, passed))
@@ -215,7 +232,18 @@ class Tried(NamedTuple):
     over: Bool[Array, " N"]
 
 
-def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, policy, config: BeamConfig, basis):
+def _move(
+    params,
+    key,
+    depth,
+    kept: Kept,
+    passed,
+    places,
+    game: TensorGame,
+    policy,
+    config: BeamConfig,
+    basis,
+):
     """One move more: what is kept then, `places` of each beginning, and the games that end with it."""
     turn_key, key, mutant_key, view_key = jax.random.split(key, 4)
     size = config.block_size()
@@ -233,8 +261,12 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         return policy.values(params, after) + after.remaining, kind
 
     def ends(tried: Tried):
-        left, end = jax.lax.top_k(jnp.where(tried.over, tried.left.astype(jnp.int32), -1), config.width)
-        return Ended(moves_of(tried.parent[end], tried.factors[end]), left, kept.origin[tried.parent[end]])
+        left, end = jax.lax.top_k(
+            jnp.where(tried.over, tried.left.astype(jnp.int32), -1), config.width
+        )
+        return Ended(
+            moves_of(tried.parent[end], tried.factors[end]), left, kept.origin[tried.parent[end]]
+        )
 
     def last_terms(new: Kept):
         """Those of which one term is left end with it: nobody has to guess it."""
@@ -264,7 +296,9 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
         likely = evened(score / config.mutant_spread, kept.origin[tried.parent])
         dims = kept.seen.dims[tried.parent]
         mutants = _mutants(mutant_key, tried, likely, dims, game, config)
-        after = in_blocks(lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors)
+        after = in_blocks(
+            lambda *move: _summary(after_moves(*move)), size, mutants.parent, mutants.factors
+        )
         hashed = apart(after[1], kept.origin[mutants.parent])
         mutants = mutants._replace(left=after[0], hashes=hashed, over=after[2])
         ended = _best(ended, ends(mutants), places)
@@ -286,7 +320,9 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
             after = after_moves(parent, factors)
 
             def view(matrices):
-                changed = jax.vmap(bases.change_tensor, in_axes=(0, None, None))(after.residual, matrices, game.ring)
+                changed = jax.vmap(bases.change_tensor, in_axes=(0, None, None))(
+                    after.residual, matrices, game.ring
+                )
                 # Over Z an entry may become too large for the dtype: such a one is seen as it stands.
                 fits = jnp.all(jnp.abs(changed) <= most, axis=(1, 2, 3), keepdims=True)
                 changed = jnp.where(fits, changed, after.residual).astype(game.dtype)
@@ -295,21 +331,31 @@ def _move(params, key, depth, kept: Kept, passed, places, game: TensorGame, poli
             return jnp.mean(jax.lax.map(view, jnp.stack(changes)), axis=0) + after.remaining
 
         fine = in_blocks(seen_anew, size, tried.parent[foremost], tried.factors[foremost])
-        fine = jnp.where(jnp.isfinite(rough), fine + config.prior * tried.log_prob[foremost], -jnp.inf)
+        fine = jnp.where(
+            jnp.isfinite(rough), fine + config.prior * tried.log_prob[foremost], -jnp.inf
+        )
         score = jnp.full_like(score, -jnp.inf).at[foremost].set(fine)
     score, best = jax.lax.top_k(foremost_of_each(score, origin, places), config.width)
     tried = jax.tree.map(lambda x: x[best], tried)
     new = Kept(
-        seen=after_moves(tried.parent, tried.factors), score=score, log_prob=tried.log_prob, hashes=tried.hashes,
-        moves=moves_of(tried.parent, tried.factors), there=jnp.isfinite(score), origin=kept.origin[tried.parent],
-    )  # fmt: skip
+        seen=after_moves(tried.parent, tried.factors),
+        score=score,
+        log_prob=tried.log_prob,
+        hashes=tried.hashes,
+        moves=moves_of(tried.parent, tried.factors),
+        there=jnp.isfinite(score),
+        origin=kept.origin[tried.parent],
+    )
     return new, _best(ended, last_terms(new), places)
 
 
 def in_blocks(function: Callable, size: int, *arrays: Any) -> Any:
     """`function` of so many rows of the arrays at a time; `size` divides their number."""
     blocks = jax.tree.map(lambda x: x.reshape(x.shape[0] // size, size, *x.shape[1:]), arrays)
-    return jax.tree.map(lambda x: x.reshape(x.shape[0] * size, *x.shape[2:]), jax.lax.map(lambda block: function(*block), blocks))
+    return jax.tree.map(
+        lambda x: x.reshape(x.shape[0] * size, *x.shape[2:]),
+        jax.lax.map(lambda block: function(*block), blocks),
+    )
 
 
 def _summary(after: Observation):
@@ -348,7 +394,9 @@ def _mutants(key, tried: Tried, log_weights, dims, game: TensorGame, config: Bea
     modes = jnp.sum(turn >= share[:, :2], axis=1)
     low, high = (0, ring.modulus) if ring.modulus else (-ring.bound, ring.bound + 1)
     drawn = jax.random.randint(key, (config.mutants, side), low, high, jnp.int8)
-    drawn = jnp.where(np.arange(side)[None] < jnp.take_along_axis(lengths, modes[:, None], axis=1), drawn, 0)
+    drawn = jnp.where(
+        np.arange(side)[None] < jnp.take_along_axis(lengths, modes[:, None], axis=1), drawn, 0
+    )
     there = jnp.any(drawn, axis=1)[:, None] & (np.arange(3)[None] == modes[:, None])
     factors = jnp.where(there[:, :, None], drawn[:, None], old)
     factors = game.symmetry.first(factors.astype(old.dtype), ring)
@@ -371,7 +419,11 @@ def foremost_of_each(
     order = jnp.lexsort((-score, origin))
     ordered = origin[order]
     place = jnp.arange(len(order)) - jnp.searchsorted(ordered, ordered, side="left")
-    return jnp.full_like(score, -jnp.inf).at[order].set(jnp.where(place < count, score[order], -jnp.inf))
+    return (
+        jnp.full_like(score, -jnp.inf)
+        .at[order]
+        .set(jnp.where(place < count, score[order], -jnp.inf))
+    )
 
 
 def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:
@@ -385,5 +437,7 @@ def _best(one: Ended, other: Ended, places: Int[Array, ""]) -> Ended:
     left = jnp.where(again, -1, both.left)
     # Where there is nothing, nothing is to take a place.
     left = foremost_of_each(jnp.where(left < 0, -jnp.inf, left), both.origin, places)
-    left, place = jax.lax.top_k(jnp.where(jnp.isfinite(left), left, -1).astype(jnp.int32), one.left.shape[0])
+    left, place = jax.lax.top_k(
+        jnp.where(jnp.isfinite(left), left, -1).astype(jnp.int32), one.left.shape[0]
+    )
     return Ended(both.moves[place], left, both.origin[place])

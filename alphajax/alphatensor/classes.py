@@ -29,7 +29,11 @@ LONGEST = 12
 
 def told_apart_in(game: TensorGame) -> bool:
     """Whether residuals of one class are as good as each other in this game, and can be told."""
-    return game.ring.modulus == 2 and game.symmetry.order == 1 and all(max(x.shape) <= LONGEST for x in game.targets)
+    return (
+        game.ring.modulus == 2
+        and game.symmetry.order == 1
+        and all(max(x.shape) <= LONGEST for x in game.targets)
+    )
 
 
 def class_hashes(residual: Int[Array, "B S S S"], shape: tuple[int, int, int]) -> Int[Array, "B 2"]:
@@ -43,7 +47,9 @@ def class_hashes(residual: Int[Array, "B S S S"], shape: tuple[int, int, int]) -
       ValueError: a longer mode.
     """
     if max(shape) > LONGEST:
-        raise ValueError(f"shape: received {shape}; expected modes of at most {LONGEST}, as all their vectors are tried")
+        raise ValueError(
+            f"shape: received {shape}; expected modes of at most {LONGEST}, as all their vectors are tried"
+        )
     batch = residual.shape[0]
     inside = residual[:, : shape[0], : shape[1], : shape[2]]
     # f, twice; the same for all modes, which may be exchanged.

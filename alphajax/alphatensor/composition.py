@@ -145,7 +145,7 @@ def _rows(sizes: Sizes, keep) -> list[list[int]]:
     """The rows of u, v, w that belong to a choice of indices along n, m, p."""
     return [
         [i * sizes[(d + 1) % 3] + j for i in keep[d] for j in keep[(d + 1) % 3]] for d in range(3)
-    ]  # fmt: skip
+    ]
 
 
 def _matmul(scheme: Scheme) -> Sizes:

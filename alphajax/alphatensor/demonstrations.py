@@ -104,7 +104,11 @@ def random_factors(
 
 
 def random_orbits(
-    key: jax.Array, factors: Int[Array, "B R 3 S"], ring: Ring, distribution: Distribution, symmetry: Symmetry
+    key: jax.Array,
+    factors: Int[Array, "B R 3 S"],
+    ring: Ring,
+    distribution: Distribution,
+    symmetry: Symmetry,
 ) -> Int[Array, "B R 3 S"]:
     """The moves with a share among them that some exchanges take to themselves, each orbit in its one spelling.
 
@@ -187,13 +191,15 @@ def synthetic(
     terms = longest + game.history
     most = jnp.minimum(limits + 1, longest)
     if distribution.all_shapes:
-        dims = jax.random.randint(jax.random.fold_in(factor_key, 2), dims.shape, 1, dims + 1, jnp.int8)
+        dims = jax.random.randint(
+            jax.random.fold_in(factor_key, 2), dims.shape, 1, dims + 1, jnp.int8
+        )
         side = dims.astype(jnp.int32)
         # Of a general tensor the entries are as many as what its terms can vary in.
-        most = jnp.minimum(most, -(-jnp.prod(side, axis=1) // jnp.maximum(jnp.sum(side, axis=1) - 2, 1)))
-    factors = random_factors(
-        factor_key, (count, terms), game.side, dims, game.ring, distribution
-    )
+        most = jnp.minimum(
+            most, -(-jnp.prod(side, axis=1) // jnp.maximum(jnp.sum(side, axis=1) - 2, 1))
+        )
+    factors = random_factors(factor_key, (count, terms), game.side, dims, game.ring, distribution)
     if game.symmetry.order > 1:
         factors = random_orbits(
             jax.random.fold_in(factor_key, 1), factors, game.ring, distribution, game.symmetry
@@ -241,8 +247,15 @@ def from_finished(
     arranged = jnp.where(index < left, rank - left + index, jnp.maximum(rank - 1 - index, 0))
     scores = jax.random.uniform(label_key, index.shape)
     found = position(
-        scores, factors[arranged], left, rank - left, limit, dims,
-        game=game, labels=labels, order_free=order_free,
+        scores,
+        factors[arranged],
+        left,
+        rank - left,
+        limit,
+        dims,
+        game=game,
+        labels=labels,
+        order_free=order_free,
     )
     if game.symmetry.order > 1:  # what has been played took terms - (terms left), not one a move
         spent = (terms + found.value).astype(jnp.int16)

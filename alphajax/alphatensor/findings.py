@@ -87,9 +87,10 @@ class Findings:
         """Verifies and saves whatever is better than before; returns it."""
         ranks, given = progress.metrics["best_rank"], self.system.given.tolist()
         better = [
-            i for i, rank in enumerate(ranks)
+            i
+            for i, rank in enumerate(ranks)
             if rank < self.ranks[i] and rank - given[i] <= self.system.game.max_moves
-        ]  # fmt: skip
+        ]
         if not better:
             return []
         factors = np.asarray(state.memory.factors)
@@ -99,17 +100,22 @@ class Findings:
             terms = factors[index]
             if self.system.game.symmetry.order > 1:
                 terms = self.system.game.symmetry.expand(terms, self.system.game.ring)
-            scheme = to_scheme(terms, ranks[index] - given[index], target, self.system.game.ring.name)
+            scheme = to_scheme(
+                terms, ranks[index] - given[index], target, self.system.game.ring.name
+            )
             # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
             scheme = checked(canonical(scheme), target)
             self.ranks[index], self.found[index] = ranks[index], scheme
             record = self.records[index]
             if record.get("rank") != ranks[index]:  # else found before a resume, with its own time
                 self.records[index] = {
-                    "target": target.name, "rank": ranks[index], "games": progress.games,
-                    "simulations": progress.simulations, "seconds": round(progress.seconds, 1),
+                    "target": target.name,
+                    "rank": ranks[index],
+                    "games": progress.games,
+                    "simulations": progress.simulations,
+                    "seconds": round(progress.seconds, 1),
                     "iteration": progress.iteration,
-                }  # fmt: skip
+                }
             new.append(scheme)
         self._save()
         return new
@@ -118,11 +124,14 @@ class Findings:
         best = self.folder.path / "best"
         for kind in ("npz", "txt"):  # of schemes that were longer
             (best / f"lifted.{kind}").unlink(missing_ok=True)
-        self._save_as("scheme", {
-            target.name: scheme
-            for target, scheme in zip(self.system.game.targets, self.found, strict=True)
-            if scheme is not None
-        })  # fmt: skip
+        self._save_as(
+            "scheme",
+            {
+                target.name: scheme
+                for target, scheme in zip(self.system.game.targets, self.found, strict=True)
+                if scheme is not None
+            },
+        )
         write_atomically(best / "found.json", json.dumps(self.records, indent=2) + "\n")
         self.folder.write_result(self._result())
 
@@ -178,7 +187,9 @@ class Findings:
             if scheme is None or scheme.ring != "Z2":
                 continue
             try:
-                lifted = lifting.lift(scheme, None if target.sizes else target.array, tries=2, seed=self.seed)
+                lifted = lifting.lift(
+                    scheme, None if target.sizes else target.array, tries=2, seed=self.seed
+                )
             except lifting.LiftError:
                 rings[target.name] = None
                 continue
@@ -207,7 +218,9 @@ class Findings:
             panels["value error (moves)"] = ["learn/value_error"]
         game = self.system.game
         title = f"{game.targets[0].name} over {game.ring.name}, seed {self.seed}"
-        runs.draw_curves(self.folder, panels, title, {"best_rank": game.max_moves + 1 + self.system.given[0]})
+        runs.draw_curves(
+            self.folder, panels, title, {"best_rank": game.max_moves + 1 + self.system.given[0]}
+        )
         for target, scheme in zip(self.system.game.targets, self.found, strict=True):
             if scheme is not None:
                 name = target.name.replace(",", "x")
@@ -240,9 +253,10 @@ class Findings:
             if scheme.ring == "Z2":
                 lifted = target.name in self.lifted
                 parts.append(
-                    f"it lifts to the integers: {self.folder.path / 'best' / 'lifted.txt'}" if lifted else
-                    "it was not lifted to the integers"
-                )  # fmt: skip
+                    f"it lifts to the integers: {self.folder.path / 'best' / 'lifted.txt'}"
+                    if lifted
+                    else "it was not lifted to the integers"
+                )
             if goal and scheme.rank > goal:
                 parts.append(f"rank {goal} was not reached in this run")
         parts.append(f"everything is in {self.folder.path}")

@@ -59,14 +59,18 @@ class TailoredAgent(AlphaTensor):
     def __post_init__(self):
         super().__post_init__()
         if len(self.game.targets) != 1:
-            raise ValueError(f"targets: received {len(self.game.targets)}; expected one to tailor for")
+            raise ValueError(
+                f"targets: received {len(self.game.targets)}; expected one to tailor for"
+            )
         if self.game.symmetry.order > 1 or self.given.any():
             raise ValueError(
                 "moves that are orbits, or a target with given cubes: tailoring measures schemes whose every"
                 " term was played; expected none of these"
             )
         if self.beam.width:
-            raise ValueError(f"beam.width: received {self.beam.width}; expected 0, because schemes of a beam have no games")
+            raise ValueError(
+                f"beam.width: received {self.beam.width}; expected 0, because schemes of a beam have no games"
+            )
         if not 1 <= self.moves <= self.game.max_moves:
             raise ValueError(f"moves: received {self.moves}; expected 1..{self.game.max_moves}")
         if self.mix.canonical_share not in (0, 1) or self.mix.best_share != 0:
@@ -98,7 +102,9 @@ class TailoredAgent(AlphaTensor):
         return memory, Pending(items, game), mask, sums
 
     def make_batch(self, key, memory, buffer, step, count):
-        return super().make_batch(key, memory, buffer._replace(items=buffer.items.item), step, count)
+        return super().make_batch(
+            key, memory, buffer._replace(items=buffer.items.item), step, count
+        )
 
 
 def tailored(
@@ -123,24 +129,29 @@ def tailored(
     """
     fields = {name: getattr(system, name) for name in ("game", "network", "search", "uniform")}
     mix = replace(
-        system.mix, canonical_share=float(basis is None), best_share=0.0, archive_share=0.0,
+        system.mix,
+        canonical_share=float(basis is None),
+        best_share=0.0,
+        archive_share=0.0,
         demonstration_share=demonstration_share,
         pool=max(system.mix.pool, system.training.games),
-        mastery=0.0, patience=0,  # ranks stay as they are; the trained network is what is tuned
-    )  # fmt: skip
+        mastery=0.0,
+        patience=0,  # ranks stay as they are; the trained network is what is tuned
+    )
     training = replace(
-        system.training, learning_rate=learning_rate, warmup_steps=warm_up, learn=True,
+        system.training,
+        learning_rate=learning_rate,
+        warmup_steps=warm_up,
+        learn=True,
         winners=0.0,  # copies of one scheme would be measured again and again
-    )  # fmt: skip
+    )
     return TailoredAgent(**fields, mix=mix, training=training, moves=moves, basis=basis or 0)
 
 
 @functools.lru_cache(maxsize=4)
 def played_basis(system: TailoredAgent) -> Basis:
     """The basis in which all games of the system are played, on the host."""
-    _, begun = jax.jit(system.start, static_argnums=2)(
-        jax.random.key(0), system.init_memory(1), 1
-    )
+    _, begun = jax.jit(system.start, static_argnums=2)(jax.random.key(0), system.init_memory(1), 1)
     return jax.tree.map(lambda x: np.asarray(x[0]), begun.basis)
 
 
@@ -183,7 +194,9 @@ def settle(
     if found:
         bonus[places] = rewards(found)
     new = items._replace(
-        item=items.item._replace(value=jax.device_put(value + bonus[place], items.item.value.sharding)),
+        item=items.item._replace(
+            value=jax.device_put(value + bonus[place], items.item.value.sharding)
+        ),
         game=jax.device_put(np.zeros_like(game), items.game.sharding),
     )
     return state._replace(replay=state.replay._replace(items=new)), found

@@ -71,7 +71,9 @@ def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
         )
     rows = scheme.rank if rows is None else rows
     if rows < scheme.rank:
-        raise ValueError(f"{rows} rows for a scheme of rank {scheme.rank}; expected at least as many")
+        raise ValueError(
+            f"{rows} rows for a scheme of rank {scheme.rank}; expected at least as many"
+        )
     if rows > MAX_ROWS:
         raise ValueError(f"{rows} rows; expected at most {MAX_ROWS}")
     count = words(max(scheme.shape))
@@ -357,9 +359,14 @@ def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
 
 
 def walk(
-    walkers: Walkers, key: Array, checks: int, ring: str, plus_after: int, margin: int,
+    walkers: Walkers,
+    key: Array,
+    checks: int,
+    ring: str,
+    plus_after: int,
+    margin: int,
     symmetric: bool = False,
-) -> Walkers:  # fmt: skip
+) -> Walkers:
     """`checks` times 64 steps, with a plus transition after `plus_after` flips without a gain.
 
     Consumes `key`.  The rank stays within `margin` of the walker's best.  Pure; jit with `checks`
@@ -377,9 +384,7 @@ def walk(
 
         none = jnp.zeros_like(state.flips)
         planes = tuple(tuple(factor) for factor in state.factors)
-        planes, generator, flips = jax.lax.fori_loop(
-            0, CHECK, one, (planes, state.generator, none)
-        )
+        planes, generator, flips = jax.lax.fori_loop(0, CHECK, one, (planes, state.generator, none))
         factors = _stack(planes)
         now = rank(factors)
         better = now < state.best_rank

@@ -17,9 +17,14 @@ from alphajax.alphatensor.moves import live_first
 
 @functools.partial(jax.jit, static_argnames=("ring", "checks", "plus_after", "margin"))
 def improve(
-    factors: UInt32[Array, "3 P R B"], key: Array, *, ring: str, checks: int = 64,
-    plus_after: int = 5000, margin: int = 2,
-) -> tuple[UInt32[Array, "3 P R B"], Int[Array, " B"]]:  # fmt: skip
+    factors: UInt32[Array, "3 P R B"],
+    key: Array,
+    *,
+    ring: str,
+    checks: int = 64,
+    plus_after: int = 5000,
+    margin: int = 2,
+) -> tuple[UInt32[Array, "3 P R B"], Int[Array, " B"]]:
     """Schemes as masks made shorter, each by a walk of its own; never longer.  Pure; consumes `key`.
 
     Holes are zero rows, and plus transitions need one.

@@ -84,9 +84,16 @@ def on_host(walkers: Walkers) -> Any:
 
 
 def exchange(
-    pools: Pools, walkers: Any, ages: np.ndarray, known: np.ndarray,
-    generator: np.random.Generator, *, enough: int, limit: int, margin: int,
-) -> Walkers:  # fmt: skip
+    pools: Pools,
+    walkers: Any,
+    ages: np.ndarray,
+    known: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    enough: int,
+    limit: int,
+    margin: int,
+) -> Walkers:
     """What walkers have found goes into the pools; those behind, or on their way too long, restart.
 
     Args:
@@ -122,7 +129,9 @@ def exchange(
 
 def save(path, pools: Pools, walkers: Walkers, arrays: dict[str, np.ndarray], notes: dict) -> None:
     """Writes everything into one `.npz`, whole or not at all."""
-    content: dict[str, Any] = {f"pool-{rank}": np.stack(pool) for rank, pool in pools.members.items()}
+    content: dict[str, Any] = {
+        f"pool-{rank}": np.stack(pool) for rank, pool in pools.members.items()
+    }
     content |= {f"walkers-{name}": np.asarray(x) for name, x in walkers._asdict().items()}
     content |= {f"array-{name}": x for name, x in arrays.items()}
     notes = notes | {"capacity": pools.capacity}

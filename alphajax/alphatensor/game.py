@@ -90,15 +90,23 @@ class TensorGame:
         for setting, good, what in (
             ("transposed", sizes and sizes[1] == sizes[2], "one matrix product, n,m,m"),
             ("reversed", sizes, "one matrix product"),
-            ("halved", sizes and not all(size % 2 for size in sizes), "one matrix product with an even size"),
+            (
+                "halved",
+                sizes and not all(size % 2 for size in sizes),
+                "one matrix product with an even size",
+            ),
         ):
             if getattr(self, setting) and not good:
                 raise ValueError(f"{setting}: received target {names}; expected {what}")
         # One by one: what does not keep a target the same may be one of a group without end.
         for setting, exchange in self._exchanges.items():
             for target in self.targets:
-                padded = np.pad(self.ring.reduce(target.array), [(0, self.side - size) for size in target.shape])
-                if not orbits.group(exchange).keeps(padded) or (setting == "cyclic" and len(set(target.shape)) > 1):
+                padded = np.pad(
+                    self.ring.reduce(target.array), [(0, self.side - size) for size in target.shape]
+                )
+                if not orbits.group(exchange).keeps(padded) or (
+                    setting == "cyclic" and len(set(target.shape)) > 1
+                ):
                     raise ValueError(
                         f"{setting}: target {target.name} of shape {target.shape} is not the same after that;"
                         " expected one that is, as n,n,n is when its modes are cycled"
@@ -107,7 +115,9 @@ class TensorGame:
     @property
     def symmetries(self) -> tuple[str, ...]:
         """The settings of which a move is an orbit."""
-        return tuple(name for name in ("cyclic", "transposed", "reversed", "halved") if getattr(self, name))
+        return tuple(
+            name for name in ("cyclic", "transposed", "reversed", "halved") if getattr(self, name)
+        )
 
     @property
     def _exchanges(self) -> dict[str, np.ndarray]:
@@ -204,14 +214,23 @@ class TensorGame:
             taken -= u[:, None, None] * v[None, :, None] * w[None, None, :]
         return self.ring.reduce(taken).astype(self.dtype), cost
 
-    def total(self, factors: Int[Array, "R 3 S"], used: Bool[Array, " R"]) -> tuple[Int[Array, "S S S"], Int[Array, ""]]:
+    def total(
+        self, factors: Int[Array, "R 3 S"], used: Bool[Array, " R"]
+    ) -> tuple[Int[Array, "S S S"], Int[Array, ""]]:
         """The sum of those moves that are used, int32 and reduced, and how many terms they are."""
-        taken, terms = jnp.where(used[:, None, None], factors, 0).astype(jnp.int32), jnp.sum(used, dtype=jnp.int32)
+        taken, terms = (
+            jnp.where(used[:, None, None], factors, 0).astype(jnp.int32),
+            jnp.sum(used, dtype=jnp.int32),
+        )
         if self.symmetry.order > 1:
             images, new = self.symmetry.orbit(factors, self.ring)
             new &= used[:, None]
             terms = jnp.sum(new, dtype=jnp.int32)
-            taken = jnp.where(new[..., None, None], images, 0).reshape(-1, *factors.shape[1:]).astype(jnp.int32)
+            taken = (
+                jnp.where(new[..., None, None], images, 0)
+                .reshape(-1, *factors.shape[1:])
+                .astype(jnp.int32)
+            )
         tensor = jnp.einsum("ri,rj,rk->ijk", taken[:, 0], taken[:, 1], taken[:, 2])
         return self.ring.reduce(tensor), terms
 

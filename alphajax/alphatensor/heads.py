@@ -80,9 +80,7 @@ class TransformerHead(nn.Module):
             y = y.reshape(*y.shape[:-1], 3, self.heads, self.head_width)
             q, k, v = (y[..., i, :, :] for i in range(3))
             if cache:
-                past = [
-                    jnp.broadcast_to(c, (*x.shape[:2], *c.shape[2:])) for c in cache[layer]
-                ]
+                past = [jnp.broadcast_to(c, (*x.shape[:2], *c.shape[2:])) for c in cache[layer]]
                 k, v = (jnp.concatenate([p, n], axis=2) for p, n in zip(past, (k, v), strict=True))
             grown.append((k, v))
             y = attend(q, k, v, None if new == 1 else causal)

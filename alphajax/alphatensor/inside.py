@@ -79,14 +79,18 @@ class InsideConfig:
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
         if self.moves == 1:
-            raise ValueError("moves: received 1; expected 0, or 2 or more, as one term cannot be done better")
+            raise ValueError(
+                "moves: received 1; expected 0, or 2 or more, as one term cannot be done better"
+            )
         for name in ("eagerness", "sharing", "likeness", "basis_density"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
         if not self.patience > 0:
             raise ValueError(f"patience: received {self.patience}; expected above 0")
         if self.moves >= self.side**3:
-            raise ValueError(f"moves: received {self.moves}; expected fewer than side ** 3, {self.side**3}")
+            raise ValueError(
+                f"moves: received {self.moves}; expected fewer than side ** 3, {self.side**3}"
+            )
 
 
 def small_game(game: TensorGame, config: InsideConfig) -> TensorGame:
@@ -97,9 +101,11 @@ def small_game(game: TensorGame, config: InsideConfig) -> TensorGame:
     entries[:: max(len(entries) // (config.moves + 1), 1)][: config.moves + 1] = 1
     name = f"neighbourhood{config.side}"
     return TensorGame(
-        targets=(tensors.from_array(entries.reshape((config.side,) * 3), name),), ring=game.ring, history=0,
+        targets=(tensors.from_array(entries.reshape((config.side,) * 3), name),),
+        ring=game.ring,
+        history=0,
         side=config.side,
-    )  # fmt: skip
+    )
 
 
 class Begun(NamedTuple):
@@ -127,7 +133,9 @@ def choose(key: jax.Array, pool: replay.Replay, game: TensorGame, config: Inside
     likely = jnp.where(there, -excess / config.patience, jnp.finfo(jnp.float32).min)
     chosen = winners.systematic(key, likely, config.games)
     naive = naive_game(game, pool.items.factors.shape[1])
-    return jax.tree.map(lambda x, first: jnp.where(jnp.any(there), x[chosen], first), pool.items, naive)
+    return jax.tree.map(
+        lambda x, first: jnp.where(jnp.any(there), x[chosen], first), pool.items, naive
+    )
 
 
 def begin(
@@ -160,13 +168,17 @@ def begin(
         density = jax.random.uniform(density_key, maxval=config.basis_density)
         basis = bases.random_basis(basis_key, game.ring, config.side, dims, density)
         first = jnp.argsort(~taken, stable=True)[: config.moves]
-        back = bases.change_factors(coordinates_in(vectors, factors[first]), basis.matrices, game.ring)
+        back = bases.change_factors(
+            coordinates_in(vectors, factors[first]), basis.matrices, game.ring
+        )
         back = jnp.where(taken[first][:, None, None], back, 0).astype(jnp.int8)
         entries = vectors[:, :, None] >> np.arange(game.side)[None, None] & 1
         stands_for = game.ring.reduce(jnp.einsum("mij,mis->mjs", basis.inverses, entries))
         residual, terms = small.total(back, taken[first])
         left = jnp.where(jnp.any(residual) & (terms > 1), terms, 0).astype(jnp.int16)
-        seen = Observation(residual.astype(small.dtype), jnp.zeros((0, 3, config.side), jnp.int8), dims, left)
+        seen = Observation(
+            residual.astype(small.dtype), jnp.zeros((0, 3, config.side), jnp.int8), dims, left
+        )
         return Begun(seen, jnp.float32(0), stands_for.astype(jnp.int8), back, taken)
 
     def valued(keys, places):
@@ -177,7 +189,9 @@ def begin(
     keys = jax.random.split(key, config.games * config.draws)
     drawn = in_blocks(valued, block, keys, jnp.repeat(jnp.arange(config.games), config.draws))
     likely = config.eagerness * drawn.score + jax.random.gumbel(noise_key, drawn.score.shape)
-    likely, taken = (x.reshape(config.games, config.draws, *x.shape[1:]) for x in (likely, drawn.taken))
+    likely, taken = (
+        x.reshape(config.games, config.draws, *x.shape[1:]) for x in (likely, drawn.taken)
+    )
     apart, there = jax.vmap(lambda x, y: disjoint(x, y, config.beginnings))(likely, taken)
     chosen = (apart + config.draws * np.arange(config.games)[:, None]).reshape(-1)
     begun = jax.tree.map(lambda x: x[chosen], drawn)
@@ -226,16 +240,24 @@ def neighbourhood(
         return (taken, jnp.where(here, rest[one][:, None], vectors), dims + grows), None
 
     start = (jnp.zeros_like(used), jnp.zeros((3, config.side), jnp.int32), jnp.zeros(3, jnp.int8))
-    (taken, vectors, dims), _ = jax.lax.scan(take, start, jax.random.gumbel(key, (config.moves, len(used))))
+    (taken, vectors, dims), _ = jax.lax.scan(
+        take, start, jax.random.gumbel(key, (config.moves, len(used)))
+    )
     return taken, vectors, dims
 
 
 def as_masks(factors: Int[Array, "*B S"]) -> Int[Array, "*B"]:
     """Vectors over Z_2 as bit masks; S is at most 31."""
-    return jnp.einsum("...s,s->...", factors.astype(jnp.int32), (1 << np.arange(factors.shape[-1])).astype(np.int32))
+    return jnp.einsum(
+        "...s,s->...",
+        factors.astype(jnp.int32),
+        (1 << np.arange(factors.shape[-1])).astype(np.int32),
+    )
 
 
-def reduced(vectors: Int[Array, "3 s"], masks: Int[Array, "*R 3"]) -> tuple[Int[Array, "*R 3"], Int[Array, "*R 3 s"]]:
+def reduced(
+    vectors: Int[Array, "3 s"], masks: Int[Array, "*R 3"]
+) -> tuple[Int[Array, "*R 3"], Int[Array, "*R 3 s"]]:
     """What of each mask is not in the span of its mode's vectors, and the sum of which of them the rest is.
 
     The vectors are such as `neighbourhood` makes: each what was left of one after those before it.
@@ -261,16 +283,26 @@ def settled(
     themselves; of as few, those with much in common with each other and the rest of the game more often."""
     count, (likeness_key, key) = begun.score.shape[0], jax.random.split(key)
     likeness = jax.random.uniform(likeness_key, (count,), maxval=config.likeness)
-    back = jnp.pad(begun.back, ((0, 0), (0, ended.moves.shape[1] - begun.back.shape[1]), (0, 0), (0, 0)))
+    back = jnp.pad(
+        begun.back, ((0, 0), (0, ended.moves.shape[1] - begun.back.shape[1]), (0, 0), (0, 0))
+    )
     left = jnp.where(jnp.isfinite(begun.score), 0, -1)
     known = Ended(back, left, jnp.arange(count, dtype=jnp.int32))
     known = jax.tree.map(lambda *x: jnp.concatenate(x), ended, known)
-    rest = jnp.where(begun.taken[..., None, None], 0, jnp.repeat(games.factors, count // games.rank.shape[0], axis=0))
-    common = jax.vmap(in_common)(known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin])
+    rest = jnp.where(
+        begun.taken[..., None, None],
+        0,
+        jnp.repeat(games.factors, count // games.rank.shape[0], axis=0),
+    )
+    common = jax.vmap(in_common)(
+        known.moves, begun.vectors[known.origin], as_masks(rest)[known.origin]
+    )
     of_each = known.origin[None] == np.arange(count)[:, None]
     most_left = jnp.max(jnp.where(of_each, known.left[None], -1), axis=1)
     fewest = known.left == most_left[known.origin]
-    merit = jnp.where(fewest, likeness[known.origin] * common + jax.random.gumbel(key, common.shape), -jnp.inf)
+    merit = jnp.where(
+        fewest, likeness[known.origin] * common + jax.random.gumbel(key, common.shape), -jnp.inf
+    )
     return known.moves[jnp.argmax(jnp.where(of_each, merit[None], -jnp.inf), axis=1)]
 
 
@@ -278,7 +310,9 @@ def in_common(
     moves: Int[Array, "N 3 s"], vectors: Int[Array, "3 s S"], rest: Int[Array, "R 3"]
 ) -> Int[Array, ""]:
     """How many pairs of factors are equal of which at least one is a move's; `rest` are bit masks."""
-    ours = as_masks(jnp.einsum("nmj,mjs->nms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2)
+    ours = as_masks(
+        jnp.einsum("nmj,mjs->nms", moves.astype(jnp.int32), vectors.astype(jnp.int32)) % 2
+    )
     after = np.triu(np.ones((len(ours), len(ours)), bool), 1)[..., None]
     among = (ours[:, None] == ours[None]) & (ours != 0)[None] & after
     return jnp.sum(among) + jnp.sum((ours[:, None] == rest[None]) & (rest != 0)[None])
@@ -290,7 +324,9 @@ def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[A
     count = games.rank.shape[0]
     there = jnp.isfinite(begun.score)[:, None]
     taken = jnp.any((begun.taken & there).reshape(count, -1, begun.taken.shape[1]), axis=1)
-    moves = jnp.einsum("brmj,bmjs->brms", moves.astype(jnp.int32), begun.vectors.astype(jnp.int32)) % 2
+    moves = (
+        jnp.einsum("brmj,bmjs->brms", moves.astype(jnp.int32), begun.vectors.astype(jnp.int32)) % 2
+    )
     moves = jnp.where(there[..., None, None], moves, 0).astype(jnp.int8)
     rest = jnp.where(taken[..., None, None], 0, games.factors)
     every = jnp.concatenate([rest, moves.reshape(count, -1, *moves.shape[2:])], axis=1)
@@ -303,10 +339,14 @@ def played(games: Finished, begun: Begun, moves: Int[Array, "B N 3 s"]) -> Int[A
     return live_first(every)[:, : rest.shape[1]]
 
 
-def lesson(begun: Begun, moves: Int[Array, "B N 3 s"], labels: int) -> tuple[Item, Bool[Array, " B"]]:
+def lesson(
+    begun: Begun, moves: Int[Array, "B N 3 s"], labels: int
+) -> tuple[Item, Bool[Array, " B"]]:
     """Positions to learn from, and which of them are there: what the beam began with, and what is known of it."""
     worth = jnp.sum(jnp.any(moves, axis=(-2, -1)), axis=1)
-    actions = jnp.pad(moves, ((0, 0), (0, max(labels - moves.shape[1], 0)), (0, 0), (0, 0)))[:, :labels]
+    actions = jnp.pad(moves, ((0, 0), (0, max(labels - moves.shape[1], 0)), (0, 0), (0, 0)))[
+        :, :labels
+    ]
     weights = jnp.any(actions, axis=(-2, -1)).astype(jnp.float32)
     weights /= jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
     return Item(begun.seen, actions, weights, -worth.astype(jnp.float32)), jnp.isfinite(begun.score)
@@ -320,6 +360,9 @@ def naive_game(game: TensorGame, rows: int) -> Finished:
     factors = np.zeros((rows, 3, side), np.int8)
     factors[np.arange(len(places))[:, None], np.arange(3), places] = 1
     return Finished(
-        jnp.asarray(factors), jnp.int32(len(places)), jnp.asarray(np.array(target.shape, np.int8)), jnp.int32(0),
+        jnp.asarray(factors),
+        jnp.int32(len(places)),
+        jnp.asarray(np.array(target.shape, np.int8)),
+        jnp.int32(0),
         bases.identity(side),
-    )  # fmt: skip
+    )

@@ -35,9 +35,7 @@ def best_by_value(
       value: of observations `[N]`.
     """
     batch, samples = factors.shape[:2]
-    blocks = jnp.moveaxis(
-        factors.reshape(batch, samples // BLOCK, BLOCK, *factors.shape[2:]), 1, 0
-    )
+    blocks = jnp.moveaxis(factors.reshape(batch, samples // BLOCK, BLOCK, *factors.shape[2:]), 1, 0)
 
     def q(block):
         rewards, after = jax.vmap(jax.vmap(game.peek, in_axes=(None, 0)))(observation, Move(block))
@@ -55,9 +53,7 @@ def repeated(factors: Int[Array, "B M 3 S"]) -> Bool[Array, "B M"]:
     """Which moves equal an earlier one, by a 32-bit hash of their entries."""
     # Odd multipliers, so that every entry counts in every bit above it; sums wrap.
     multipliers = 2 * np.random.default_rng(0).integers(2**30, size=factors.shape[2:]) + 1
-    hashes = jnp.einsum(
-        "bmfs,fs->bm", factors.astype(jnp.int32), multipliers.astype(np.int32)
-    )
+    hashes = jnp.einsum("bmfs,fs->bm", factors.astype(jnp.int32), multipliers.astype(np.int32))
     order = jnp.argsort(hashes, axis=-1, stable=True)
     ordered = jnp.take_along_axis(hashes, order, axis=-1)
     same = jnp.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))

@@ -73,7 +73,11 @@ class MixConfig:
 
     def __post_init__(self):
         for name in (
-            "demonstration_share", "best_share", "canonical_share", "demonstration_floor", "archive_share",
+            "demonstration_share",
+            "best_share",
+            "canonical_share",
+            "demonstration_floor",
+            "archive_share",
             "mastery",
         ):
             value = getattr(self, name)
@@ -85,9 +89,13 @@ class MixConfig:
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
         for name, low in (
-            ("labels", 1), ("pool", 1), ("demonstration_decay", 0), ("flip_checks", 0), ("patience", 0),
+            ("labels", 1),
+            ("pool", 1),
+            ("demonstration_decay", 0),
+            ("flip_checks", 0),
+            ("patience", 0),
             ("played_labels", 0),
-        ):  # fmt: skip
+        ):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -139,7 +147,13 @@ def _demonstrated(key, limits, count, weight, game: TensorGame, config: MixConfi
     target = jax.random.randint(target_key, (count,), 0, len(game.targets))
     dims = jnp.asarray(np.array([target.shape for target in game.targets], np.int8))
     found = demonstrations.synthetic(
-        key, limits[target], dims[target], game, config.distribution, config.labels, config.order_free
+        key,
+        limits[target],
+        dims[target],
+        game,
+        config.distribution,
+        config.labels,
+        config.order_free,
     )
     weights = jnp.full((count,), weight, jnp.float32)
     return Batch(*found, weights, weights)
@@ -152,8 +166,14 @@ def _finished(key, finished, ranks, limits, count, game: TensorGame, config: Mix
 
     def one(key, kept):
         return demonstrations.from_finished(
-            key, kept.factors, jnp.maximum(kept.rank, 1), jnp.maximum(limit, kept.rank),
-            kept.dims, game=game, labels=config.labels, order_free=config.order_free,
+            key,
+            kept.factors,
+            jnp.maximum(kept.rank, 1),
+            jnp.maximum(limit, kept.rank),
+            kept.dims,
+            game=game,
+            labels=config.labels,
+            order_free=config.order_free,
         )
 
     found: demonstrations.Position = jax.vmap(one)(jax.random.split(key, count), kept)

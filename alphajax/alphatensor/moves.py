@@ -93,9 +93,7 @@ def canonical(factors: Int[Array, "*B 3 S"], ring: Ring) -> Int[Array, "*B 3 S"]
     return ring.reduce(x * scales[..., None]).astype(factors.dtype)
 
 
-def one_term(
-    tensor: Int[Array, "S S S"], ring: Ring
-) -> tuple[Int[Array, "3 S"], Bool[Array, ""]]:
+def one_term(tensor: Int[Array, "S S S"], ring: Ring) -> tuple[Int[Array, "3 S"], Bool[Array, ""]]:
     """The canonical move that equals a tensor, int8, and whether there is one; where not, a null move.
 
     The three lines through an entry t of u (x) v (x) w that is not zero are multiples of u, v and w, and their
@@ -106,7 +104,9 @@ def one_term(
     i, j, k = jnp.unravel_index(jnp.argmax(unit), x.shape)
     t = x[i, j, k]
     if ring.modulus:
-        t = jnp.asarray(np.array([0] + [pow(a, -1, ring.modulus) for a in range(1, ring.modulus)], np.int32))[t]
+        t = jnp.asarray(
+            np.array([0] + [pow(a, -1, ring.modulus) for a in range(1, ring.modulus)], np.int32)
+        )[t]
     lines = jnp.stack([x[:, j, k], ring.reduce(x[i, :, k] * t), ring.reduce(x[i, j, :] * t)])
     u, v, w = lines
     product = ring.reduce(ring.reduce(u[:, None, None] * v[None, :, None]) * w[None, None, :])
@@ -215,9 +215,9 @@ class Alphabet:
         ends = room <= self.entries
         fits = _lift(self.extent, room) <= room
         padding = room <= 0
-        return jnp.where(empty[..., None] & ~padding, fits & (start | (zero & ~ends)), fits | (
-            zero & padding
-        ))
+        return jnp.where(
+            empty[..., None] & ~padding, fits & (start | (zero & ~ends)), fits | (zero & padding)
+        )
 
 
 def _lift(table: np.ndarray, like) -> np.ndarray:

@@ -73,7 +73,11 @@ class NetworkConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if type(field.default) is int:
-                low = 0 if field.name in ("profile_vectors", "value_layers", "blocks", "root_samples") else 1
+                low = (
+                    0
+                    if field.name in ("profile_vectors", "value_layers", "blocks", "root_samples")
+                    else 1
+                )
                 if not isinstance(value, int) or value < low:
                     raise ValueError(
                         f"{field.name}: received {value!r}; expected a whole number >= {low}"
@@ -121,14 +125,27 @@ class Network(nn.Module):
             )
         else:
             self.torso = DenseTorso(
-                ring, c.width, c.blocks, c.widening, self.max_moves, c.profile_vectors, dtype,
-                self.dims, self.symmetry,
+                ring,
+                c.width,
+                c.blocks,
+                c.widening,
+                self.max_moves,
+                c.profile_vectors,
+                dtype,
+                self.dims,
+                self.symmetry,
             )
         count, size = self.alphabet.count, self.alphabet.size
         if c.head == "transformer":
             self.head = TransformerHead(
-                count, size, c.policy_width, c.policy_layers, c.policy_heads,
-                c.policy_head_width, c.policy_widening, dtype,
+                count,
+                size,
+                c.policy_width,
+                c.policy_layers,
+                c.policy_heads,
+                c.policy_head_width,
+                c.policy_widening,
+                dtype,
             )
         else:
             self.head = DenseHead(count, size, c.policy_width, c.policy_layers, dtype)
@@ -329,7 +346,11 @@ class UniformPolicy:
     def propose(self, params, key: jax.Array, observation: Observation, k: int):
         """As `alphajax.search.Proposer`."""
         moves, _ = self.draw(params, key, observation, k, 1.0)
-        return moves, jnp.zeros(moves.factors.shape[:2], jnp.float32), self.values(params, observation)
+        return (
+            moves,
+            jnp.zeros(moves.factors.shape[:2], jnp.float32),
+            self.values(params, observation),
+        )
 
     def draw(self, params, key: jax.Array, observation: Observation, k: int, temperature: float):
         """As `NetworkPolicy.draw`: uniform at every temperature, and nothing is likelier than anything else."""

@@ -104,7 +104,9 @@ class Symmetry:
         images = canonical(self.images(factors), ring)
         # Beyond 31 bits the powers of another base, which order factors no less well.
         base = ring.base if ring.base ** factors.shape[-1] < 2**31 else 48271
-        weights = np.array([pow(base, place, 2**31 - 1) for place in range(1, factors.shape[-1] + 1)], np.int32)
+        weights = np.array(
+            [pow(base, place, 2**31 - 1) for place in range(1, factors.shape[-1] + 1)], np.int32
+        )
         rank = jnp.einsum("...s,s->...", images.astype(jnp.int32), weights)
         left = jnp.ones(rank.shape[:-1], bool)
         for mode in range(3):
@@ -117,7 +119,9 @@ class Symmetry:
         """Moves made to be taken to themselves by one of the subgroups of `kept`: of the places that it exchanges,
         the others' entries become the first's.  A move of which a factor became zero stays what it was."""
         flat = factors.reshape(*factors.shape[:-2], -1)
-        even = jnp.take_along_axis(flat, jnp.asarray(self.kept)[which], axis=-1).reshape(factors.shape)
+        even = jnp.take_along_axis(flat, jnp.asarray(self.kept)[which], axis=-1).reshape(
+            factors.shape
+        )
         there = jnp.all(jnp.any(even, axis=-1), axis=-1)
         return jnp.where(there[..., None, None], even, factors)
 
@@ -126,7 +130,9 @@ class Symmetry:
         played = factors[np.asarray(factors).any(axis=-1).all(axis=-1)]
         count = len(played)
         # Null moves fill up to a power of two, so that few shapes are compiled.
-        padded = np.pad(played, [(0, (1 << max(count - 1, 0).bit_length()) - count), (0, 0), (0, 0)])
+        padded = np.pad(
+            played, [(0, (1 << max(count - 1, 0).bit_length()) - count), (0, 0), (0, 0)]
+        )
         images, new = (np.asarray(x)[:count] for x in _orbit(self, padded, ring))
         return images[new].astype(factors.dtype)
 
@@ -155,12 +161,17 @@ class Symmetry:
         if self.order == 1:
             return np.arange(len(vectors))
         side, dim = self.table.shape[1] // 3, vectors.shape[1]
-        own = np.unique([x[mode] % side for x in self.table.reshape(-1, 3, side) if x[mode, 0] // side == mode], axis=0)
+        own = np.unique(
+            [x[mode] % side for x in self.table.reshape(-1, 3, side) if x[mode, 0] // side == mode],
+            axis=0,
+        )
         images = vectors[:, own[:, :dim]]
         lead = np.take_along_axis(images, np.argmax(images != 0, axis=-1)[..., None], axis=-1)
         inverses = np.array([0] + [pow(x, -1, prime) for x in range(1, prime)])
         keys = (images * inverses[lead] % prime) @ (prime ** np.arange(dim))
-        place = {key: index for index, key in reversed(list(enumerate(np.min(keys, axis=1).tolist())))}
+        place = {
+            key: index for index, key in reversed(list(enumerate(np.min(keys, axis=1).tolist())))
+        }
         return np.array(sorted(place.values()))
 
     def _taken(self, tensor: np.ndarray) -> Iterator[np.ndarray]:

@@ -53,9 +53,13 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
     for letter, factor, names in zip("UVW", scheme.factors, entry_names(scheme), strict=True):
         bottom -= len(factor) * cell + 0.12
         axes = figure.add_axes(
-            (left / figure.get_figwidth(), bottom / height, rank * cell / figure.get_figwidth(),
-             len(factor) * cell / height)
-        )  # fmt: skip
+            (
+                left / figure.get_figwidth(),
+                bottom / height,
+                rank * cell / figure.get_figwidth(),
+                len(factor) * cell / height,
+            )
+        )
         _grid(axes, _signed(factor, scheme.ring), largest, cell)
         axes.set_ylabel(letter, rotation=0, fontsize=13, color=INK, labelpad=14, va="center")
         if cell >= 0.16:
@@ -71,8 +75,15 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
             (0.51, "left", "■ −", NEGATIVE),
         ):
             figure.text(x, 0.15 / height, text, ha=align, va="center", fontsize=9, color=colour)
-    figure.text(0.5, 1 - 0.3 / height, title or _title(scheme), ha="center", va="center",
-                fontsize=11, color=INK)  # fmt: skip
+    figure.text(
+        0.5,
+        1 - 0.3 / height,
+        title or _title(scheme),
+        ha="center",
+        va="center",
+        fontsize=11,
+        color=INK,
+    )
     data = io.BytesIO()
     canvas.print_png(data)
     write_atomically(path, data.getvalue())
@@ -103,8 +114,11 @@ def _grid(axes, values: np.ndarray, largest: float, cell: float) -> None:
     # From a third of the colour upwards: the smallest entry must still be seen to be one.
     strength = np.where(values == 0, 0, 0.35 + 0.65 * np.abs(values) / largest)[..., None]
     colour = np.where(values[..., None] > 0, to_rgb(POSITIVE), to_rgb(NEGATIVE))
-    axes.imshow(strength * colour + (1 - strength) * np.array(to_rgb(EMPTY)), aspect="auto",
-                interpolation="nearest")  # fmt: skip
+    axes.imshow(
+        strength * colour + (1 - strength) * np.array(to_rgb(EMPTY)),
+        aspect="auto",
+        interpolation="nearest",
+    )
     axes.tick_params(which="both", length=0, colors=INK)
     if cell >= 0.05:  # lines between the cells, by a minor grid
         axes.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
@@ -112,5 +126,12 @@ def _grid(axes, values: np.ndarray, largest: float, cell: float) -> None:
         axes.grid(which="minor", color=LINE, linewidth=min(1.5, 6 * cell))
     if cell >= 0.2:
         for x, r in np.argwhere((np.abs(values) != 1) & (values != 0)):
-            axes.text(r, x, f"{values[x, r]:g}", ha="center", va="center", fontsize=26 * cell,
-                      color="white" if strength[x, r, 0] > 0.6 else INK)  # fmt: skip
+            axes.text(
+                r,
+                x,
+                f"{values[x, r]:g}",
+                ha="center",
+                va="center",
+                fontsize=26 * cell,
+                color="white" if strength[x, r, 0] > 0.6 else INK,
+            )

@@ -55,9 +55,7 @@ class Preset:
     """Where it says so, there are no games, and beams begin inside finished ones."""
 
 
-PAPER_SIZES = tuple(
-    f"{n},{m},{p}" for n in range(2, 6) for m in range(n, 6) for p in range(m, 6)
-)
+PAPER_SIZES = tuple(f"{n},{m},{p}" for n in range(2, 6) for m in range(n, 6) for p in range(m, 6))
 
 PRESETS: dict[str, Preset] = {
     "strassen": Preset(("2,2,2",), goal=7, warmup_steps=2000, decay_step=1800),
@@ -66,16 +64,27 @@ PRESETS: dict[str, Preset] = {
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11, warmup_steps=2000, decay_step=1800),
     "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
-        ("2,2,4",), "Z2", goal=14, warmup_steps=8000, decay_step=7000, games=512, basis_density=0.2,
+        ("2,2,4",),
+        "Z2",
+        goal=14,
+        warmup_steps=8000,
+        decay_step=7000,
+        games=512,
+        basis_density=0.2,
         # It finds what games find later, or not: with mutants four beams of four, without them one of four.
         beam=BeamConfig(
-            width=1024, mutants=131_072, moves=16, classes=True, views=8, basis_density=0.5, spread=0.2, prior=0.02
+            width=1024,
+            mutants=131_072,
+            moves=16,
+            classes=True,
+            views=8,
+            basis_density=0.5,
+            spread=0.2,
+            prior=0.02,
         ),
     ),
     "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=512),
-    "2x3x3-z2": Preset(
-        ("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512
-    ),
+    "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512),
     "3x3x3": Preset(("3,3,3",), goal=23, warmup_steps=20_000, decay_step=18_000),
     "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000),
     "strassen-cyclic-z2": Preset(
@@ -88,18 +97,42 @@ PRESETS: dict[str, Preset] = {
         ("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512, transposed=True
     ),
     "3x3x3-symmetric-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, learner_steps=400, cyclic=True,
-        transposed=True, beam=BeamConfig(width=1024, samples=262_144, moves=10),
+        ("3,3,3",),
+        "Z2",
+        goal=23,
+        warmup_steps=8000,
+        decay_step=7000,
+        learner_steps=400,
+        cyclic=True,
+        transposed=True,
+        beam=BeamConfig(width=1024, samples=262_144, moves=10),
     ),
     # Five moves of up to 24 terms: no games, which are slow with them (so nothing is learned from any), and a policy that a
     # beam need not make broader.
     "4x4x4-symmetric-z2": Preset(
-        ("4,4,4",), "Z2", goal=49, network="wide", warmup_steps=15_000, decay_step=13_000, games=0, learner_steps=200,
-        cyclic=True, transposed=True, reversed=True, halved=True, terms=8,
+        ("4,4,4",),
+        "Z2",
+        goal=49,
+        network="wide",
+        warmup_steps=15_000,
+        decay_step=13_000,
+        games=0,
+        learner_steps=200,
+        cyclic=True,
+        transposed=True,
+        reversed=True,
+        halved=True,
+        terms=8,
         beam=BeamConfig(width=1024, moves=7, temperature=1.0),
     ),
     "inside-z2": Preset(
-        ("3,3,3",), "Z2", goal=23, warmup_steps=6000, decay_step=5000, games=0, learner_steps=50,
+        ("3,3,3",),
+        "Z2",
+        goal=23,
+        warmup_steps=6000,
+        decay_step=5000,
+        games=0,
+        learner_steps=50,
         beam=BeamConfig(width=512, samples=16_384, temperature=1.0, spread=0.2, prior=0.02),
         inside=InsideConfig(moves=9),
     ),
@@ -110,25 +143,62 @@ PRESETS: dict[str, Preset] = {
 NETWORKS: dict[str, dict[str, Any]] = {
     # Beyond the paper: an MLP on the residual and its rank profiles, cheap enough to look ahead.
     "dense": dict(
-        torso="dense", head="dense", width=128, blocks=2, widening=2,
-        policy_width=128, policy_layers=1, value_width=128, value_layers=1, root_samples=256,
+        torso="dense",
+        head="dense",
+        width=128,
+        blocks=2,
+        widening=2,
+        policy_width=128,
+        policy_layers=1,
+        value_width=128,
+        value_layers=1,
+        root_samples=256,
     ),
     # The paper's network at four widths.
     "tiny": dict(
-        width=32, blocks=1, heads=2, head_width=16, widening=1, policy_width=32, policy_layers=1,
-        policy_heads=2, policy_head_width=16, policy_widening=2, value_width=64, value_layers=1,
+        width=32,
+        blocks=1,
+        heads=2,
+        head_width=16,
+        widening=1,
+        policy_width=32,
+        policy_layers=1,
+        policy_heads=2,
+        policy_head_width=16,
+        policy_widening=2,
+        value_width=64,
+        value_layers=1,
     ),
     "small": dict(
-        width=64, blocks=2, heads=4, head_width=16, widening=4, policy_width=64, policy_layers=2,
-        policy_heads=4, policy_head_width=16, policy_widening=4, value_width=128, value_layers=2,
+        width=64,
+        blocks=2,
+        heads=4,
+        head_width=16,
+        widening=4,
+        policy_width=64,
+        policy_layers=2,
+        policy_heads=4,
+        policy_head_width=16,
+        policy_widening=4,
+        value_width=128,
+        value_layers=2,
     ),
     "medium": dict(
-        width=128, blocks=4, heads=8, head_width=16, widening=4, policy_width=256,
-        policy_layers=2, policy_heads=8, policy_head_width=32, policy_widening=4,
-        value_width=256, value_layers=3,
+        width=128,
+        blocks=4,
+        heads=8,
+        head_width=16,
+        widening=4,
+        policy_width=256,
+        policy_layers=2,
+        policy_heads=8,
+        policy_head_width=32,
+        policy_widening=4,
+        value_width=256,
+        value_layers=3,
     ),
     "paper": dict(),
-}  # fmt: skip
+}
 # The dense one for larger tensors.
 NETWORKS["wide"] = NETWORKS["dense"] | dict(width=256, policy_width=256, value_width=256)
 
@@ -201,15 +271,18 @@ def _overridden(system: AlphaTensor, values: dict[str, Any]) -> AlphaTensor:
     return system
 
 
-def _laptop(
-    targets: tuple[Target, ...], ring: Ring, network: str, preset: Preset
-) -> AlphaTensor:
+def _laptop(targets: tuple[Target, ...], ring: Ring, network: str, preset: Preset) -> AlphaTensor:
     """Minutes on two cores; experiments/RESULTS.md says what each choice was measured to do."""
     # An order-free player has no use for the past, and its state is that much smaller.
     game = TensorGame(
-        targets=targets, ring=ring, history=0, cyclic=preset.cyclic, transposed=preset.transposed,
-        reversed=preset.reversed, halved=preset.halved,
-    )  # fmt: skip
+        targets=targets,
+        ring=ring,
+        history=0,
+        cyclic=preset.cyclic,
+        transposed=preset.transposed,
+        reversed=preset.reversed,
+        halved=preset.halved,
+    )
     assert game.side is not None
     return AlphaTensor(
         game=game,
@@ -222,35 +295,56 @@ def _laptop(
             **NETWORKS[network],
         ),
         search=SearchConfig(
-            algorithm="gumbel", simulations=32, candidates=16, considered=16,
-            max_depth=min(game.max_moves, 32), value_scale=0.2,
+            algorithm="gumbel",
+            simulations=32,
+            candidates=16,
+            considered=16,
+            max_depth=min(game.max_moves, 32),
+            value_scale=0.2,
         ),
         training=TrainingConfig(
-            games=preset.games, learner_steps=preset.learner_steps or 200 * preset.games // 256, batch=256,
-            learning_rate=5e-3, clip=1.0, warmup_steps=preset.warmup_steps, decay_step=preset.decay_step,
+            games=preset.games,
+            learner_steps=preset.learner_steps or 200 * preset.games // 256,
+            batch=256,
+            learning_rate=5e-3,
+            clip=1.0,
+            warmup_steps=preset.warmup_steps,
+            decay_step=preset.decay_step,
             capacity=64 * max(preset.games, 1),
             # What a move of so many terms is worth is that much less exact.
             winners=0.0 if len(targets) > 1 else 0.25 * game.symmetry.order,
         ),
         mix=MixConfig(
             # Games run into what the value overrates: it must learn from them what that was worth.
-            demonstration_share=0.7 if preset.games else 0.85, best_share=0.15,
-            archive_share=0.5 if preset.games else 0.0, labels=4, played_labels=4,
-            order_free=True, shared_basis=False, pool=256,
+            demonstration_share=0.7 if preset.games else 0.85,
+            best_share=0.15,
+            archive_share=0.5 if preset.games else 0.0,
+            labels=4,
+            played_labels=4,
+            order_free=True,
+            shared_basis=False,
+            pool=256,
             # A game that finds a rank by luck leaves the others behind: they are to learn it first.
-            mastery=0.4 if preset.games else 0.0, patience=12 if preset.games and len(targets) == 1 else 0,
+            mastery=0.4 if preset.games else 0.0,
+            patience=12 if preset.games and len(targets) == 1 else 0,
             # Near the canonical basis all games may end in the naive algorithm.  Over Z, far from it, what decomposes
             # the target has larger entries than a move may have.
             canonical_share=0.0 if ring.modulus and not preset.basis_density else 0.1,
             basis_density=(
-                0.04 if not ring.modulus else preset.basis_density or (0.3 if preset.cyclic else 0.5)
+                0.04
+                if not ring.modulus
+                else preset.basis_density or (0.3 if preset.cyclic else 0.5)
             ),
             # Of the moves of the naive 2 x 3 x 3, and of its best schemes, half are their own transposes.
-            distribution=Distribution(min_density=0.05, terms=preset.terms, cubes=1.0 if preset.transposed else 0.5),
+            distribution=Distribution(
+                min_density=0.05, terms=preset.terms, cubes=1.0 if preset.transposed else 0.5
+            ),
         ),
         # Any target goes with any preset, over any ring.
-        beam=replace(preset.beam, classes=preset.beam.classes and classes.told_apart_in(game)) if len(targets) == 1 else BeamConfig(),
-    )  # fmt: skip
+        beam=replace(preset.beam, classes=preset.beam.classes and classes.told_apart_in(game))
+        if len(targets) == 1
+        else BeamConfig(),
+    )
 
 
 def _inside(targets: tuple[Target, ...], ring: Ring, network: str, preset: Preset) -> AlphaTensor:
@@ -259,21 +353,35 @@ def _inside(targets: tuple[Target, ...], ring: Ring, network: str, preset: Prese
     return AlphaTensor(
         game=TensorGame(targets=targets, ring=ring, history=0),
         network=NetworkConfig(
-            token_entries=token_entries(ring, side), risk=0.0, value_weight=0.2, signed_permutations=False,
-            profile_vectors=2**side, **NETWORKS[network],
+            token_entries=token_entries(ring, side),
+            risk=0.0,
+            value_weight=0.2,
+            signed_permutations=False,
+            profile_vectors=2**side,
+            **NETWORKS[network],
         ),
         search=SearchConfig(max_depth=terms),
         training=TrainingConfig(
-            games=preset.games, learner_steps=preset.learner_steps or 0, batch=256, learning_rate=5e-3, clip=1.0,
-            warmup_steps=preset.warmup_steps, decay_step=preset.decay_step, capacity=8192,
+            games=preset.games,
+            learner_steps=preset.learner_steps or 0,
+            batch=256,
+            learning_rate=5e-3,
+            clip=1.0,
+            warmup_steps=preset.warmup_steps,
+            decay_step=preset.decay_step,
+            capacity=8192,
         ),
         mix=MixConfig(
-            demonstration_share=0.75, best_share=0.0, labels=4, played_labels=4, order_free=True,
+            demonstration_share=0.75,
+            best_share=0.0,
+            labels=4,
+            played_labels=4,
+            order_free=True,
             distribution=Distribution(min_density=0.05, terms=terms, all_shapes=True),
         ),
         beam=preset.beam,
         inside=preset.inside,
-    )  # fmt: skip
+    )
 
 
 def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor:
@@ -283,7 +391,9 @@ def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor
     return AlphaTensor(
         game=game,
         network=NetworkConfig(
-            token_entries=token_entries(ring, game.side, 3125), dtype="bfloat16", **NETWORKS[network]
+            token_entries=token_entries(ring, game.side, 3125),
+            dtype="bfloat16",
+            **NETWORKS[network],
         ),
         search=SearchConfig(
             algorithm="puct", simulations=800, candidates=32, max_depth=min(game.max_moves, 64)

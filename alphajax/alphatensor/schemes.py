@@ -205,7 +205,9 @@ def renumber_c(w: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
     Turns the w of one convention of C (rows `k n + i`, a p x n matrix) into the other (`i p + k`).
     """
-    return w.reshape(rows, columns, w.shape[1]).transpose(1, 0, 2).reshape(rows * columns, w.shape[1])
+    return (
+        w.reshape(rows, columns, w.shape[1]).transpose(1, 0, 2).reshape(rows * columns, w.shape[1])
+    )
 
 
 # Targets. Written out entry by entry: they are what everything else is held against.

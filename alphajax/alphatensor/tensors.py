@@ -46,9 +46,7 @@ class Target:
         return int(entries.sum())
 
 
-def from_array(
-    array, name: str = "tensor", sizes: tuple[int, int, int] | None = None
-) -> Target:
+def from_array(array, name: str = "tensor", sizes: tuple[int, int, int] | None = None) -> Target:
     """A target from any three-way array of integers.
 
     Raises:
@@ -126,7 +124,9 @@ def matmul_without_cubes(n: int, partition: Sequence[Sequence[int]]) -> Target:
     if sorted(i for part in partition for i in part) != list(range(1, n + 1)):
         shown = "/".join(",".join(map(str, part)) for part in partition)
         raise TargetError(f"cubes: received {shown}; expected each of 1..{n} in one of the parts")
-    diagonal = [[int(i == j and i + 1 in part) for i in range(n) for j in range(n)] for part in partition]
+    diagonal = [
+        [int(i == j and i + 1 in part) for i in range(n) for j in range(n)] for part in partition
+    ]
     array = whole.array - sum(np.einsum("i,j,k->ijk", a, a, a) for a in diagonal)
     return replace(from_array(array, whole.name, whole.sizes), cubes=tuple(map(tuple, diagonal)))
 
@@ -171,11 +171,13 @@ def parse(text: str) -> Target:
         if not cubes:
             return matmul(n, m, p)
         if not n == m == p:
-            raise TargetError(f"target: received {text!r}; expected cubes only of a square product, as n,n,n/1,2/3")
+            raise TargetError(
+                f"target: received {text!r}; expected cubes only of a square product, as n,n,n/1,2/3"
+            )
         return matmul_without_cubes(n, [[int(i) for i in part] for part in cubes])
     for prefix, build in (("skew", skew), ("cyclic", cyclic)):
-        if text.startswith(prefix) and text[len(prefix):].isdigit():
-            return build(int(text[len(prefix):]))
+        if text.startswith(prefix) and text[len(prefix) :].isdigit():
+            return build(int(text[len(prefix) :]))
     if text.endswith(".npy"):
         return from_file(text)
     raise TargetError(

@@ -99,11 +99,12 @@ class AttentiveTorso(nn.Module):
             # Grids (0,1), (1,2), (2,0) share modes 1, 2, 0.
             for first, second in ((0, 1), (1, 2), (2, 0)):
                 # Rows of the joined grid: the shared index; columns: both free indices.
-                joined = jnp.concatenate(
-                    [jnp.swapaxes(grids[first], 1, 2), grids[second]], axis=2
-                )
+                joined = jnp.concatenate([jnp.swapaxes(grids[first], 1, 2), grids[second]], axis=2)
                 joined = SelfAttention(
-                    self.heads, self.head_width, self.widening, self.dtype,
+                    self.heads,
+                    self.head_width,
+                    self.widening,
+                    self.dtype,
                     name=f"block{block}_modes{first}{second}",
                 )(joined)
                 grids[first] = jnp.swapaxes(joined[:, :, :side], 1, 2)
@@ -148,7 +149,11 @@ def probes(
 
 
 def rank_profiles(
-    residual: Int[Array, "B I J K"], prime: int, vectors: np.ndarray, mode: int = 0, chosen: np.ndarray | None = None
+    residual: Int[Array, "B I J K"],
+    prime: int,
+    vectors: np.ndarray,
+    mode: int = 0,
+    chosen: np.ndarray | None = None,
 ) -> Int[Array, "B V"]:
     """Rank over GF(prime) of the residual contracted in one mode with each of `vectors`, int `[V, D]`, or with those
     `chosen` by their places.
@@ -159,17 +164,29 @@ def rank_profiles(
     """
     chosen = np.arange(len(vectors)) if chosen is None else chosen
     row, column = (other for other in range(3) if other != mode)
-    if residual.shape[row + 1] > residual.shape[column + 1]:  # a rank takes as many rounds as there are rows
+    if (
+        residual.shape[row + 1] > residual.shape[column + 1]
+    ):  # a rank takes as many rounds as there are rows
         row, column = column, row
     rows, columns = residual.shape[row + 1], residual.shape[column + 1]
-    x = residual.astype(jnp.int32 if prime > 3 else jnp.promote_types(residual.dtype, jnp.int16)) % prime
+    x = (
+        residual.astype(jnp.int32 if prime > 3 else jnp.promote_types(residual.dtype, jnp.int16))
+        % prime
+    )
     if prime in (2, 3) and columns <= 31:
         # Rows as bit masks, one for each value, in twice as many lanes where one fits: adding slices is a few bit
         # operations.  They are made before the batch goes last, where the lanes are: [axis, row, B].
-        lanes = np.dtype(np.uint16 if prime == 2 and columns <= 16 else np.int16 if columns < 16 else np.int32)
-        bits = np.left_shift(1, np.arange(columns)).astype(lanes).reshape([-1 if i == column else 1 for i in range(-1, 3)])
+        lanes = np.dtype(
+            np.uint16 if prime == 2 and columns <= 16 else np.int16 if columns < 16 else np.int32
+        )
+        bits = (
+            np.left_shift(1, np.arange(columns))
+            .astype(lanes)
+            .reshape([-1 if i == column else 1 for i in range(-1, 3)])
+        )
         masks = tuple(
-            jnp.sum(jnp.where(x == value, bits, lanes.type(0)), axis=column + 1, dtype=lanes) for value in range(1, prime)
+            jnp.sum(jnp.where(x == value, bits, lanes.type(0)), axis=column + 1, dtype=lanes)
+            for value in range(1, prime)
         )
         last = (1, 2, 0) if mode < row else (2, 1, 0)
         masks = tuple(jnp.transpose(mask, last)[: vectors.shape[1]] for mask in masks)
@@ -245,7 +262,9 @@ class DenseTorso(nn.Module):
         dims = self.dims or (side,) * 3
         inside = obs.residual[:, : dims[0], : dims[1], : dims[2]]
         entries = inside.reshape(batch, -1).astype(self.dtype)
-        features = [entries if self.symmetry == TRIVIAL else entries[:, self.symmetry.entries(dims, side)]]
+        features = [
+            entries if self.symmetry == TRIVIAL else entries[:, self.symmetry.entries(dims, side)]
+        ]
         if self.profile_vectors:
             # Over Z a rank modulo 2 and one modulo 3 see different factors.
             for prime in (self.ring.modulus,) if self.ring.modulus else (2, 3):

@@ -21,17 +21,31 @@ from alphajax.training import TrainingConfig
 SYSTEM = AlphaDev(
     game=AssemblyGame(task=tasks.sort(2), length_limit=11, keep_program=False),
     network=NetworkConfig(
-        program_layers=0, test_widths=(8,), width=8, blocks=1, bins=9, value_low=-1.0, td_steps=2,
+        program_layers=0,
+        test_widths=(8,),
+        width=8,
+        blocks=1,
+        bins=9,
+        value_low=-1.0,
+        td_steps=2,
         target_period=2,
     ),
     search=SearchConfig(algorithm="gumbel", simulations=4, candidates=8, max_depth=3),
     training=TrainingConfig(games=32, learner_steps=2, batch=16, capacity=512, rate_warmup=1),
     mix=MixConfig(best_share=0.5, random_share=0.5, random_moves=3, pool=8, tighten=True),
-)  # fmt: skip
+)
 GAME = SYSTEM.game
 MOV, CMP, G = Op.MOV, Op.CMP, Op.CMOVG
-SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1), (MOV, 0, 3),
-         (MOV, 1, 4)]  # fmt: skip
+SORT2 = [
+    (MOV, 3, 0),
+    (MOV, 4, 1),
+    (MOV, 0, 2),
+    (CMP, 0, 1),
+    (G, 1, 0),
+    (G, 2, 1),
+    (MOV, 0, 3),
+    (MOV, 1, 4),
+]
 
 
 def numbers(triples, size=11):
@@ -87,7 +101,8 @@ def test_the_shortest_programs_are_remembered_once():
 
 
 EXPLORER = dataclasses.replace(
-    SYSTEM, mix=dataclasses.replace(SYSTEM.mix, unfinished=True, archive_share=1.0, random_share=0.0)
+    SYSTEM,
+    mix=dataclasses.replace(SYSTEM.mix, unfinished=True, archive_share=1.0, random_share=0.0),
 )
 
 
@@ -110,7 +125,10 @@ def test_promising_beginnings_are_remembered_behind_the_right_programs():
     assert 5 < right.sum() < 40 and found.policy_weight.sum() > right.sum()
     _, begun = jax.jit(lambda key: EXPLORER.start(key, memory, 64))(jax.random.key(1))
     begun = {tuple(x for x in row if x >= 0) for row in np.asarray(begun).tolist()}
-    assert tuple(numbers(SORT2[:6], 6).tolist()) in begun and tuple(numbers(SORT2).tolist()[:8]) not in begun
+    assert (
+        tuple(numbers(SORT2[:6], 6).tolist()) in begun
+        and tuple(numbers(SORT2).tolist()[:8]) not in begun
+    )
 
 
 def test_what_a_game_reached_is_kept_without_its_useless_instructions():
@@ -135,7 +153,9 @@ def test_what_a_game_reached_is_kept_without_its_useless_instructions():
     kept, potential = archive.most_promising(GAME, state, nothing, played, value, actions)
     assert kept[0].tolist() == numbers(idle[:7]).tolist()  # the last compare earned nothing
     np.testing.assert_allclose(potential, GAME.potential(state), rtol=1e-6)
-    clean = jax.jit(lambda program: archive.without_redundant(GAME, program, jnp.bool_(False), True))(kept[0])
+    clean = jax.jit(
+        lambda program: archive.without_redundant(GAME, program, jnp.bool_(False), True)
+    )(kept[0])
     assert clean.tolist() == numbers(SORT2[:6]).tolist()
 
 
@@ -342,12 +362,16 @@ def test_a_run_begins_anew_when_it_is_due():
     state = training.init(system, jax.random.key(3), mesh(2))
     before = jax.tree.map(np.asarray, state.params)
     memory = state.memory._replace(waited=state.memory.waited + 1)
-    state, metrics = training.run(system, state._replace(memory=memory, games=state.games + 5), 1, mesh(2))
+    state, metrics = training.run(
+        system, state._replace(memory=memory, games=state.games + 5), 1, mesh(2)
+    )
     assert metrics["networks"].tolist() == [2] and int(state.games) == 5 + 32
     assert int(state.learner_step) == system.training.learner_steps
     # Nothing was there to learn from: the new network is as it was made, and another one.
-    moved = [np.abs(a - b).max() for a, b in zip(
-        jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True)]  # fmt: skip
+    moved = [
+        np.abs(a - b).max()
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state.params), strict=True)
+    ]
     assert max(moved) > 0.1
     assert (np.asarray(state.replay.filled) > 0).all()
 
@@ -379,11 +403,15 @@ def test_renamed_positions_are_learned_from():
     system = dataclasses.replace(SYSTEM, mix=dataclasses.replace(SYSTEM.mix, rename=True))
     memory, buffer = remembered(SORT2), replay.empty(SYSTEM.item(), 16)
     key = jax.random.key(0)
-    batches = [jax.jit(lambda key, s=s: s.make_batch(key, memory, buffer, 0, 32))(key) for s in
-               (SYSTEM, system)]  # fmt: skip
+    batches = [
+        jax.jit(lambda key, s=s: s.make_batch(key, memory, buffer, 0, 32))(key)
+        for s in (SYSTEM, system)
+    ]
     plain, renamed = (np.asarray(x.observation.held[:, :3]) for x in batches)
     assert (plain != renamed).any()
-    np.testing.assert_array_equal(np.sort(plain.reshape(32, 3, -1), 1), np.sort(renamed.reshape(32, 3, -1), 1))
+    np.testing.assert_array_equal(
+        np.sort(plain.reshape(32, 3, -1), 1), np.sort(renamed.reshape(32, 3, -1), 1)
+    )
     weights = [np.asarray(x.weights).sum(1) for x in batches]
     np.testing.assert_array_equal(*weights)
     assert (np.asarray(batches[1].weights)[~np.asarray(batches[1].candidates)] == 0).all()

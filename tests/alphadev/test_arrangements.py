@@ -73,7 +73,9 @@ def test_arrangements_are_those_that_one_sees():
 
 def test_what_was_lost_is_as_bad_as_can_be():
     game = AssemblyGame(
-        task=tasks.sort(3), rewards=Rewards(potential="arrangements"), restrictions=Restrictions.none()
+        task=tasks.sort(3),
+        rewards=Rewards(potential="arrangements"),
+        restrictions=Restrictions.none(),
     )
     assert left(game, [(MOV, 4, 0), (MOV, 5, 0)])[1:] == [6, 6]
     copied = [(MOV, 4, 0), (MOV, 5, 1), (MOV, 6, 2), (MOV, 0, 1), (MOV, 0, 2)]

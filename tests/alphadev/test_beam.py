@@ -20,9 +20,12 @@ from alphajax.training import TrainingConfig
 GAME = AssemblyGame(task=tasks.sort(2), length_limit=11, keep_program=False)
 CONFIG = BeamConfig(width=64, samples=512)
 SYSTEM = AlphaDev(
-    game=GAME, training=TrainingConfig(games=1, learn=False), mix=MixConfig(pool=4, archive_share=1.0),
-    beam=CONFIG, uniform=True,
-)  # fmt: skip
+    game=GAME,
+    training=TrainingConfig(games=1, learn=False),
+    mix=MixConfig(pool=4, archive_share=1.0),
+    beam=CONFIG,
+    uniform=True,
+)
 MOV = Op.MOV
 
 
@@ -73,15 +76,29 @@ def test_nothing_is_looked_for_where_the_game_is_over():
 
 def test_states_that_are_kept_differ_by_more_than_names():
     # Registers may be used in any order, and instructions may do nothing.
-    game = dataclasses.replace(GAME, restrictions=Restrictions(registers_ascending=False, effective=False))
+    game = dataclasses.replace(
+        GAME, restrictions=Restrictions(registers_ascending=False, effective=False)
+    )
     start = game.start(jnp.int16(11))
     kept = beam.Kept(
         jax.tree.map(lambda x: jnp.broadcast_to(x[None], (64, *x.shape)), start),
-        jnp.where(np.arange(64) == 0, 0.0, -jnp.inf), jnp.zeros(64), jnp.full((64, 11), -1, jnp.int16),
-    )  # fmt: skip
-    move = jax.jit(lambda depth, kept: beam._move(
-        {}, jax.random.fold_in(jax.random.key(0), depth), depth, kept, start, beam.Scale(jnp.float32(1), jnp.float32(0)), game, UniformPolicy(game=game), CONFIG
-    ))  # fmt: skip
+        jnp.where(np.arange(64) == 0, 0.0, -jnp.inf),
+        jnp.zeros(64),
+        jnp.full((64, 11), -1, jnp.int16),
+    )
+    move = jax.jit(
+        lambda depth, kept: beam._move(
+            {},
+            jax.random.fold_in(jax.random.key(0), depth),
+            depth,
+            kept,
+            start,
+            beam.Scale(jnp.float32(1), jnp.float32(0)),
+            game,
+            UniformPolicy(game=game),
+            CONFIG,
+        )
+    )
     marked = jax.jit(jax.vmap(lambda state: symmetries.state_mark(game, state)))
     counts = []
     for depth in range(4):
@@ -99,8 +116,14 @@ def test_states_that_are_kept_differ_by_more_than_names():
 
 
 def test_the_mark_of_a_state_is_that_of_its_renamed_one():
-    game = dataclasses.replace(GAME, restrictions=Restrictions(registers_ascending=False, ordered_compare=False))
-    mark = jax.jit(lambda actions: symmetries.state_mark(game, game.append_all(game.empty(jnp.int16(11)), actions)))
+    game = dataclasses.replace(
+        GAME, restrictions=Restrictions(registers_ascending=False, ordered_compare=False)
+    )
+    mark = jax.jit(
+        lambda actions: symmetries.state_mark(
+            game, game.append_all(game.empty(jnp.int16(11)), actions)
+        )
+    )
 
     def after(*triples):
         actions = [game.number(*triple) for triple in triples]
@@ -117,7 +140,11 @@ def test_what_a_beam_finds_is_remembered():
     memory = SYSTEM.init_memory(1)._replace(waited=jnp.int32(3))
     explore = jax.jit(lambda key, memory: SYSTEM.explore({}, key, memory))
     after, items, sums = explore(jax.random.key(0), memory)
-    assert items is None and int(sums["beam_solved"]) > 0 and int(sums["beam_moves"]) == 8 * CONFIG.samples
+    assert (
+        items is None
+        and int(sums["beam_solved"]) > 0
+        and int(sums["beam_moves"]) == 8 * CONFIG.samples
+    )
     assert int(after.length) == 8 and int(after.waited) == 0
     assert prove(GAME.program(after.actions), GAME.task).right
     # The next one looks for seven instructions; iterations are counted by their games.
@@ -128,17 +155,27 @@ def test_what_a_beam_finds_is_remembered():
 def test_where_beginnings_stand_in_the_most_promising_ones_are_remembered():
     # Seven instructions are too few to sort two numbers.
     game = dataclasses.replace(
-        GAME, length_limit=7, restrictions=Restrictions(in_time=False), rewards=Rewards(potential="even")
+        GAME,
+        length_limit=7,
+        restrictions=Restrictions(in_time=False),
+        rewards=Rewards(potential="even"),
     )
     system = dataclasses.replace(SYSTEM, game=game, mix=MixConfig(pool=4, unfinished=True))
-    memory, _, sums = jax.jit(lambda key: system.explore({}, key, system.init_memory(1)))(jax.random.key(0))
+    memory, _, sums = jax.jit(lambda key: system.explore({}, key, system.init_memory(1)))(
+        jax.random.key(0)
+    )
     assert int(sums["beam_solved"]) == 0 and int(memory.length) == 8
     assert int(archive.filled(memory.pool)) > 1 and (np.asarray(memory.pool.length) == 8).all()
-    best = jax.jit(lambda x: game.surveyed(game.append_all(game.empty(jnp.int16(7)), x)))(memory.pool.actions[0])
+    best = jax.jit(lambda x: game.surveyed(game.append_all(game.empty(jnp.int16(7)), x)))(
+        memory.pool.actions[0]
+    )
     # Two loads, and four instructions that compare; none is kept from which there is nothing to play.
     assert float(game.potential(best)) == pytest.approx(6 / 8) and not bool(best.right)
     merit = archive.merit(game, game.potential(best), best.length)
-    assert float(memory.pool.merit[0]) == pytest.approx(float(merit)) and (np.diff(memory.pool.merit) <= 0).all()
+    assert (
+        float(memory.pool.merit[0]) == pytest.approx(float(merit))
+        and (np.diff(memory.pool.merit) <= 0).all()
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,11 @@ def test_who_serves_whom_as_defined():
         x, y = values[held[i]], values[held[j]]
         for v, w in enumerate(values):
             expected = (
-                MIN_X * all(w[x < y] == x[x < y]) + MIN_Y * all(w[y < x] == y[y < x])
-                + MAX_X * all(w[x > y] == x[x > y]) + MAX_Y * all(w[y > x] == y[y > x])
-            )  # fmt: skip
+                MIN_X * all(w[x < y] == x[x < y])
+                + MIN_Y * all(w[y < x] == y[y < x])
+                + MAX_X * all(w[x > y] == x[x > y])
+                + MAX_Y * all(w[y > x] == y[y > x])
+            )
             assert bits[k, v] == expected, (k, v)
         held[i], held[j] = n + 2 * k, n + 2 * k + 1
 
@@ -121,8 +123,19 @@ def test_known_lengths_are_reached(n, shortest):
 
 
 SIX = (
-    (2, 3), (4, 5), (2, 4), (3, 5), (0, 1), (0, 2), (2, 4), (1, 5), (1, 3), (3, 4), (1, 3), (1, 2),
-)  # fmt: skip
+    (2, 3),
+    (4, 5),
+    (2, 4),
+    (3, 5),
+    (0, 1),
+    (0, 2),
+    (2, 4),
+    (1, 5),
+    (1, 3),
+    (3, 4),
+    (1, 3),
+    (1, 2),
+)
 
 
 def test_a_network_for_six_numbers_in_44():

@@ -28,8 +28,15 @@ def test_words_do_what_the_machine_does(n):
     begin[:, :n] = tests
     first = np.append(np.full((len(tests), 1), 0, np.int8), [[2]] * len(tests), axis=1)
     rows = np.concatenate([tests, first], axis=1)
-    start = [int(np.flatnonzero((table.words[:, :-1] == row).all(axis=1) & (
-        [set(w[:n]) <= set(row[:n]) for w in table.words.tolist()]))[0]) for row in rows]  # fmt: skip
+    start = [
+        int(
+            np.flatnonzero(
+                (table.words[:, :-1] == row).all(axis=1)
+                & ([set(w[:n]) <= set(row[:n]) for w in table.words.tolist()])
+            )[0]
+        )
+        for row in rows
+    ]
     lost = moved = 0
     for _ in range(12):
         moves = host.integers(0, len(table.instructions), 7)
@@ -73,8 +80,12 @@ def brute(length, worlds, right):
         after = [then(held, flag, *move) for move in moves]
         if held.ndim > 2 and len(held) > 2000:
             return sum(spread(*one, depth - 1) for one in after)
-        held, flag = (np.concatenate([np.atleast_2d(x[i]) if i else x[0].reshape(-1, *worlds[0].shape)
-                                      for x in after]) for i in range(2))  # fmt: skip
+        held, flag = (
+            np.concatenate(
+                [np.atleast_2d(x[i]) if i else x[0].reshape(-1, *worlds[0].shape) for x in after]
+            )
+            for i in range(2)
+        )
         return spread(held, flag, depth - 1)
 
     return spread(*worlds, length)
@@ -82,8 +93,12 @@ def brute(length, worlds, right):
 
 def test_all_programs_of_two_numbers_by_brute_force():
     # Every weak order, with scratch anywhere beside or at the values, and any flag.
-    worlds = [(*x, s, flag) for x in ((1, 2), (2, 1), (2, 2)) for s in (0, 1, 1.5, 2, 3)
-              for flag in (-1, 0, 1)]  # fmt: skip
+    worlds = [
+        (*x, s, flag)
+        for x in ((1, 2), (2, 1), (2, 2))
+        for s in (0, 1, 1.5, 2, 3)
+        for flag in (-1, 0, 1)
+    ]
     begin = np.array(worlds)
     wanted = np.sort(begin[:, :2], axis=1)
     counts = [
@@ -183,10 +198,18 @@ def test_merging_is_a_dictionary_of_sums():
         counts = host.integers(0, 1 << 16, (number, levels.LIMBS)).astype(np.uint32)
         valid = host.random(number) < 0.8
         zeros = jnp.zeros(number, jnp.uint32)
-        level = levels.merge(level, levels.Candidates(
-            jnp.asarray(rows), levels._keys(jnp.asarray(rows.T)), jnp.asarray(counts),
-            zeros.astype(jnp.int32), zeros, zeros.astype(jnp.uint16), jnp.asarray(valid),
-        ))  # fmt: skip
+        level = levels.merge(
+            level,
+            levels.Candidates(
+                jnp.asarray(rows),
+                levels._keys(jnp.asarray(rows.T)),
+                jnp.asarray(counts),
+                zeros.astype(jnp.int32),
+                zeros,
+                zeros.astype(jnp.uint16),
+                jnp.asarray(valid),
+            ),
+        )
         for row, count in zip(rows[valid].tolist(), counts[valid], strict=True):
             wanted[tuple(row)] = wanted.get(tuple(row), 0) + levels.total(count)
     size = int(level.size)

@@ -15,10 +15,35 @@ from alphajax.alphadev.proof import prove
 from alphajax.alphadev.restrictions import Restrictions
 
 MOV, CMP, G, L = Op.MOV, Op.CMP, Op.CMOVG, Op.CMOVL
-SORT2 = [(MOV, 3, 0), (MOV, 4, 1), (MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1), (MOV, 0, 3),
-         (MOV, 1, 4)]  # fmt: skip
-SORT3 = [(MOV, 4, 0), (MOV, 5, 1), (MOV, 6, 2), (CMP, 0, 1), (MOV, 0, 3), (L, 1, 3), (L, 0, 1), (CMP, 1, 2), (MOV, 1, 0),
-         (L, 2, 1), (G, 2, 0), (CMP, 2, 3), (L, 3, 2), (G, 3, 1), (MOV, 0, 4), (MOV, 1, 5), (MOV, 2, 6)]  # fmt: skip
+SORT2 = [
+    (MOV, 3, 0),
+    (MOV, 4, 1),
+    (MOV, 0, 2),
+    (CMP, 0, 1),
+    (G, 1, 0),
+    (G, 2, 1),
+    (MOV, 0, 3),
+    (MOV, 1, 4),
+]
+SORT3 = [
+    (MOV, 4, 0),
+    (MOV, 5, 1),
+    (MOV, 6, 2),
+    (CMP, 0, 1),
+    (MOV, 0, 3),
+    (L, 1, 3),
+    (L, 0, 1),
+    (CMP, 1, 2),
+    (MOV, 1, 0),
+    (L, 2, 1),
+    (G, 2, 0),
+    (CMP, 2, 3),
+    (L, 3, 2),
+    (G, 3, 1),
+    (MOV, 0, 4),
+    (MOV, 1, 5),
+    (MOV, 2, 6),
+]
 
 
 def play(game, triples):
@@ -135,7 +160,10 @@ def test_loads_comparators_and_stores_are_paid_alike():
 def test_what_is_right_without_ties_alone_is_not_right():
     task = tasks.sort(3)
     assert task.distinct == 6 and all(len(set(row)) == 3 for row in task.inputs[:6].tolist())
-    whole, part = (AssemblyGame(task=task, restrictions=Restrictions.none(), ties=ties) for ties in (True, False))
+    whole, part = (
+        AssemblyGame(task=task, restrictions=Restrictions.none(), ties=ties)
+        for ties in (True, False)
+    )
     assert part.looked_at.task.tests == 6 and part.rules.task.tests == 13
     # Everything sorted where no two are equal; on one test with a tie a wrong number.
     held = np.concatenate([np.full((13, 4), UNKNOWN, np.int8), task.wanted], axis=1)
@@ -157,7 +185,12 @@ def test_what_is_right_without_ties_alone_is_not_right():
 
 def test_a_sort_of_seventeen_instructions_is_legal_where_ties_are_not_looked_at():
     task = tasks.sort(3)
-    game = AssemblyGame(task=task, restrictions=Restrictions(consistent=True), rewards=Rewards(potential="even"), ties=False)
+    game = AssemblyGame(
+        task=task,
+        restrictions=Restrictions(consistent=True),
+        rewards=Rewards(potential="even"),
+        ties=False,
+    )
     state, rewards, legal = play(game, SORT3)
     assert len(SORT3) == 17 and all(legal) and bool(state.right)
     assert prove(game.program(np.array([game.number(*x) for x in SORT3])), task)
@@ -237,9 +270,13 @@ def test_masks_beyond_the_paper_leave_a_shortest_program():
     task = tasks.define(lambda a, b: (b, a), name="swap", registers=2, length_limit=12)
     rules = Restrictions()
     free = dataclasses.replace(
-        rules, effective=False, ordered_compare=False, viable=False, right_stores=False,
+        rules,
+        effective=False,
+        ordered_compare=False,
+        viable=False,
+        right_stores=False,
         in_time=False,
-    )  # fmt: skip
+    )
     lengths = [shortest(AssemblyGame(task=task, restrictions=r), 4) for r in (rules, free)]
     assert lengths == [4, 4]
 

@@ -130,10 +130,20 @@ def test_a_flag_that_was_never_set_moves_nothing_and_loses_who_jumps():
 
 # Comparator (A, C), and B sorted in: the paper's fragment, where B <= C.
 SWAP = [
-    (Op.MOV, 4, 0), (Op.MOV, 5, 1), (Op.MOV, 6, 2), (Op.MOV, 2, 3), (Op.CMP, 0, 2),
-    (Op.CMOVG, 0, 2), (Op.CMOVL, 0, 3), (Op.CMP, 3, 1), (Op.CMOVGE, 1, 0), (Op.CMOVG, 3, 1),
-    (Op.MOV, 0, 4), (Op.MOV, 1, 5), (Op.MOV, 2, 6),
-]  # fmt: skip
+    (Op.MOV, 4, 0),
+    (Op.MOV, 5, 1),
+    (Op.MOV, 6, 2),
+    (Op.MOV, 2, 3),
+    (Op.CMP, 0, 2),
+    (Op.CMOVG, 0, 2),
+    (Op.CMOVL, 0, 3),
+    (Op.CMP, 3, 1),
+    (Op.CMOVGE, 1, 0),
+    (Op.CMOVG, 3, 1),
+    (Op.MOV, 0, 4),
+    (Op.MOV, 1, 5),
+    (Op.MOV, 2, 6),
+]
 
 
 def wrong(task, rows):
@@ -168,10 +178,17 @@ def test_a_variable_sort_of_up_to_two():
     task = tasks.variable_sort(2)
     r, cell = 0, task.registers
     rows = [
-        (Op.CMP_CONSTANT, cell, 1), (Op.JE, 0, 0),
-        (Op.MOV, cell + 1, r), (Op.MOV, cell + 2, r + 1), (Op.CMP, r, r + 1), (Op.JLE, 2, 0),
-        (Op.MOV, r, cell + 2), (Op.MOV, r + 1, cell + 1), (Op.LABEL, 2, 0), (Op.LABEL, 0, 0),
-    ]  # fmt: skip
+        (Op.CMP_CONSTANT, cell, 1),
+        (Op.JE, 0, 0),
+        (Op.MOV, cell + 1, r),
+        (Op.MOV, cell + 2, r + 1),
+        (Op.CMP, r, r + 1),
+        (Op.JLE, 2, 0),
+        (Op.MOV, r, cell + 2),
+        (Op.MOV, r + 1, cell + 1),
+        (Op.LABEL, 2, 0),
+        (Op.LABEL, 0, 0),
+    ]
     rules = Rules(task)
 
     def right(some_rows):

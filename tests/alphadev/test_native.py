@@ -111,7 +111,7 @@ def test_verdicts_on_mutants_with_jumps_are_those_of_the_cpu():
     ("name", "program"),
     [("sort5", sorting_network(5)), ("varsort4", variable_sort(4))],
     ids=["fixed", "variable"],
-)  # fmt: skip
+)
 def test_check(name, program):
     task = tasks.parse(name)
     (good,) = native.check([program], task)
@@ -172,9 +172,13 @@ def test_all_registers_and_none_can_be_used():
 @needs_compiler
 def test_flags_are_set_as_told():
     holds = {
-        Op.CMOVL: [0, 0, 1, 1], Op.CMOVE: [0, 1, 0, 1], Op.CMOVG: [1, 0, 0, 0],
-        Op.CMOVGE: [1, 1, 0, 0], Op.CMOVLE: [0, 1, 1, 1], Op.CMOVNE: [1, 0, 1, 0],
-    }  # fmt: skip
+        Op.CMOVL: [0, 0, 1, 1],
+        Op.CMOVE: [0, 1, 0, 1],
+        Op.CMOVG: [1, 0, 0, 0],
+        Op.CMOVGE: [1, 1, 0, 0],
+        Op.CMOVLE: [0, 1, 1, 1],
+        Op.CMOVNE: [1, 0, 1, 0],
+    }
     programs = [Program(((op, 1, 0), (Op.MOV, 0, 2)), 2, 1) for op in holds]
     memory, registers, flags = np.zeros((4, 1), int), np.tile([0, 1], (4, 1)), np.arange(4)
     got = native.run(programs, memory, registers, flags)[:, :, 0]
@@ -188,8 +192,12 @@ def test_measure():
     programs = {"ours": sorting_network(3), "twice": sorting_network(3)}
     timings = latency.measure(programs, tasks.sort(3), measurements=30, inputs=200)
     assert list(timings)[:5] == [
-        "ours", "twice", "insertion sort", "network", "network with branches",
-    ]  # fmt: skip
+        "ours",
+        "twice",
+        "insertion sort",
+        "network",
+        "network with branches",
+    ]
     for timing in timings.values():
         assert 0 < timing.low <= timing.ticks <= timing.high and timing.nanoseconds > 0
         assert (timing.measurements, timing.inputs) == (30, 200)
@@ -207,8 +215,16 @@ def test_references_sort(name):
     task = tasks.parse(name)
     known = references.of(task)
     before, after, _ = native.numbers(task, 500, np.random.default_rng(0))
-    source = "\n".join([child.HEADER, known.source, "static const routine all[] = {",
-                        ", ".join(known.c.values()), "};", native._RUN])  # fmt: skip
+    source = "\n".join(
+        [
+            child.HEADER,
+            known.source,
+            "static const routine all[] = {",
+            ", ".join(known.c.values()),
+            "};",
+            native._RUN,
+        ]
+    )
     constants = {"ROWS": 500, "CELLS": task.memory, "SLOTS": 0, "PROGRAMS": len(known.c)}
     output = child.compiled(source, constants, before.tobytes(), 60.0)
     got = np.frombuffer(output, np.int32).reshape(len(known.c), 500, task.memory)

@@ -26,10 +26,20 @@ from alphajax.alphadev.network import (
 
 GAME = AssemblyGame(task=tasks.sort(2))
 SMALL = NetworkConfig(
-    program_layers=1, program_width=8, program_heads=2, program_head_width=4, program_widening=1,
-    test_widths=(8,), width=8, blocks=1, bins=5, value_low=-1.0, value_high=3.0, td_steps=2,
+    program_layers=1,
+    program_width=8,
+    program_heads=2,
+    program_head_width=4,
+    program_widening=1,
+    test_widths=(8,),
+    width=8,
+    blocks=1,
+    bins=5,
+    value_low=-1.0,
+    value_high=3.0,
+    td_steps=2,
     target_period=3,
-)  # fmt: skip
+)
 DENSE = dataclasses.replace(SMALL, program_layers=0, pooling="mean-max", td_steps=0)
 
 
@@ -128,10 +138,16 @@ def batch(played, **changes):
     legal = played.legal
     weights = legal / legal.sum(1, keepdims=True)
     fields = dict(
-        observation=played, candidates=legal, weights=weights, correctness=jnp.zeros(count),
-        latency=jnp.zeros(count), later=None, bootstrap=jnp.zeros(count),
-        policy_weight=jnp.ones(count), value_weight=jnp.ones(count),
-    )  # fmt: skip
+        observation=played,
+        candidates=legal,
+        weights=weights,
+        correctness=jnp.zeros(count),
+        latency=jnp.zeros(count),
+        later=None,
+        bootstrap=jnp.zeros(count),
+        policy_weight=jnp.ones(count),
+        value_weight=jnp.ones(count),
+    )
     return Batch(**(fields | changes))
 
 

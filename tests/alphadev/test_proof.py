@@ -52,9 +52,19 @@ def comparator(a, b, scratch=3):
 def test_ties_are_tested():
     """Right on all permutations, but equal numbers leave register 2 as it was."""
     program = Program(
-        ((Op.MOV, 3, 0), (Op.MOV, 4, 1), (Op.CMP, 0, 1), (Op.CMOVL, 1, 2), (Op.CMOVG, 0, 2),
-         (Op.CMOVG, 1, 0), (Op.MOV, 0, 3), (Op.MOV, 2, 4)), 3, 2,
-    )  # fmt: skip
+        (
+            (Op.MOV, 3, 0),
+            (Op.MOV, 4, 1),
+            (Op.CMP, 0, 1),
+            (Op.CMOVL, 1, 2),
+            (Op.CMOVG, 0, 2),
+            (Op.CMOVG, 1, 0),
+            (Op.MOV, 0, 3),
+            (Op.MOV, 2, 4),
+        ),
+        3,
+        2,
+    )
     loose = tasks.from_arrays(
         "permutations", [[1, 2], [2, 1]], [[1, 2], [1, 2]], registers=3, length_limit=30
     )
@@ -145,8 +155,14 @@ def test_registers_hold_anything_at_the_start():
 
 
 def test_flags_hold_anything_at_the_start():
-    task = tasks.from_arrays("first", [[1, 2], [1, 1], [2, 1]], [[2, 2], [1, 1], [1, 1]],
-                             roles=[[FREE, ITEM]] * 3, registers=1, length_limit=9)  # fmt: skip
+    task = tasks.from_arrays(
+        "first",
+        [[1, 2], [1, 1], [2, 1]],
+        [[2, 2], [1, 1], [1, 1]],
+        roles=[[FREE, ITEM]] * 3,
+        registers=1,
+        length_limit=9,
+    )
     load, store = (Op.MOV, 2, 0), (Op.MOV, 0, 2)
     assert prove(Program((load, store), 1, 2), task)
     assert prove(Program((load, (Op.CMOVL, 0, 0), store), 1, 2), task)
@@ -200,8 +216,7 @@ def test_programs_that_do_not_fit():
 
 def test_giving_up_is_not_right():
     """Too many registers that were never written: undecided, and so not right."""
-    reads = [(op, *pair) for pair in itertools.combinations(range(6), 2)
-             for op in (Op.CMP,)]  # fmt: skip
+    reads = [(op, *pair) for pair in itertools.combinations(range(6), 2) for op in (Op.CMP,)]
     guarded = [(Op.CMOVL, 6, 6)]
     task = tasks.from_arrays("keep", [[1, 2]], [[1, 2]], registers=7, length_limit=99)
     program = Program(tuple(x for read in reads for x in (read, *guarded)), 7, 2)

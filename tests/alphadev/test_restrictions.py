@@ -20,9 +20,15 @@ class Plain:
     def __init__(self, task, rules):
         self.task, self.rules = task, rules
         self.tests = [
-            {"held": [None] * task.registers + row, "flag": None, "skip": None, "read": set(),
-             "written": set()} for row in task.inputs.tolist()
-        ]  # fmt: skip
+            {
+                "held": [None] * task.registers + row,
+                "flag": None,
+                "skip": None,
+                "read": set(),
+                "written": set(),
+            }
+            for row in task.inputs.tolist()
+        ]
         self.compared, self.moves = False, 0
         self.length = None if task.length_cell is None else task.registers + task.length_cell
         self.labels = [0] * task.labels
@@ -150,10 +156,12 @@ class Plain:
     def touched(self, op, a, b):
         """Tests, by number, whose values a move changes."""
         return {
-            p for p, test in enumerate(self.tests)
-            if test["skip"] is None and (op == Op.MOV or test["flag"] in CONDITION[op])
+            p
+            for p, test in enumerate(self.tests)
+            if test["skip"] is None
+            and (op == Op.MOV or test["flag"] in CONDITION[op])
             and test["held"][a] != test["held"][b]
-        }  # fmt: skip
+        }
 
     def effective(self, op, a, b):
         if op == Op.MOV:
@@ -201,7 +209,6 @@ class Plain:
                 return True
         return False
 
-
     def row(self, p, held, merged=()):
         """What is held on test p, by how many of its values are less; two of them made equal."""
         order = sorted(set(self.task.inputs[p].tolist()) - set(merged[1:]))
@@ -223,7 +230,9 @@ class Plain:
                 for merged in itertools.pairwise(values):
                     # The same test, but for the tie; lengths are the same, not only in order.
                     if self.row(q, inputs[q], merged) == self.row(p, inputs[p]) and self.same(p, q):
-                        like.append(self.row(q, self.tests[q]["held"], merged) == self.row(p, test["held"]))
+                        like.append(
+                            self.row(q, self.tests[q]["held"], merged) == self.row(p, test["held"])
+                        )
             if like and not any(like):
                 return False
         return True
@@ -244,7 +253,8 @@ CASES = {
     "sort3, free": (tasks.sort(3), Restrictions.none()),
     "sort2, memory operands": (tasks.sort(2), rules_but(registers_only=False)),
     "sort2, reread and rewritten": (
-        tasks.sort(2), rules_but(read_once=False, write_once=False, right_stores=False)
+        tasks.sort(2),
+        rules_but(read_once=False, write_once=False, right_stores=False),
     ),
     "sort3, loads first": (tasks.sort(3), rules_but(loads_first=True)),
     "sort3, consistent": (tasks.sort(3), rules_but(consistent=True, viable=False)),
@@ -254,7 +264,7 @@ CASES = {
     "variable": (tasks.variable_sort(2), Restrictions()),
     "variable, memory operands": (tasks.variable_sort(2), rules_but(registers_only=False)),
     "variable, free": (tasks.variable_sort(2), Restrictions.none()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -275,7 +285,9 @@ def test_masks_say_what_the_sentences_say(name):
         chosen, off = [], [not one.consistent() for one in whole]
         for i, one in enumerate(plain):
             for number, (op, a, b) in enumerate(game.actions.tolist()):
-                expected = one.legal(Op(op), a, b, game.max_moves) and not (restrictions.consistent and off[i])
+                expected = one.legal(Op(op), a, b, game.max_moves) and not (
+                    restrictions.consistent and off[i]
+                )
                 if restrictions.effective and one.effective(Op(op), a, b) is None:
                     continue
                 assert legal[i, number] == expected, (Op(op).name, a, b, one.tests)
@@ -303,7 +315,15 @@ def test_a_tie_that_is_broken_in_no_way_ends_the_game():
     step, state = jax.jit(game.step), jax.jit(game.init)(jax.random.key(0))
     plain = Plain(game.task, game.restrictions)
     # Register 3 is to hold the greater one of a and b: where they are equal it still holds c.
-    moves = [(Op.MOV, 4, 0), (Op.MOV, 5, 1), (Op.MOV, 6, 2), (Op.MOV, 2, 3), (Op.CMP, 0, 1), (Op.CMOVL, 1, 3), (Op.CMOVG, 0, 3)]
+    moves = [
+        (Op.MOV, 4, 0),
+        (Op.MOV, 5, 1),
+        (Op.MOV, 6, 2),
+        (Op.MOV, 2, 3),
+        (Op.CMP, 0, 1),
+        (Op.CMOVL, 1, 3),
+        (Op.CMOVG, 0, 3),
+    ]
     said = []
     for move in moves:
         assert state.legal[game.number(*move)]
@@ -318,14 +338,22 @@ def test_a_tie_that_is_broken_in_no_way_ends_the_game():
 
 
 def test_a_task_without_ties_is_always_consistent():
-    task = tasks.define(lambda a, b: (b, a), precondition=lambda a, b: a != b, name="swap", registers=2)
+    task = tasks.define(
+        lambda a, b: (b, a), precondition=lambda a, b: a != b, name="swap", registers=2
+    )
     game = AssemblyGame(task=task, restrictions=rules_but(consistent=True), ties=False)
     assert task.distinct == task.tests == 2 and game.looked_at is game.rules
     assert bool(game.init(jax.random.key(0)).legal.any())
     # Nor is there anything to be told by where there are only ties.
-    tied = tasks.define(lambda a, b, c: (c, b, a), precondition=lambda a, b, c: a == b, name="tied", registers=2)
+    tied = tasks.define(
+        lambda a, b, c: (c, b, a), precondition=lambda a, b, c: a == b, name="tied", registers=2
+    )
     game = dataclasses.replace(game, task=tied, length_limit=None)
-    assert tied.distinct == 0 and game.looked_at is game.rules and bool(game.init(jax.random.key(0)).legal.any())
+    assert (
+        tied.distinct == 0
+        and game.looked_at is game.rules
+        and bool(game.init(jax.random.key(0)).legal.any())
+    )
 
 
 def test_the_restrictions_of_the_paper_are_alphadevs_alone():

@@ -38,9 +38,15 @@ def shape(program):
 def test_loads_as_late_and_stores_as_early_as_can_be():
     program = routines.routine(kernel(*SORT2, registers=3), 2, (2, 1))
     assert program.instructions == (
-        (Op.MOV, 3, 0), (Op.MOV, 0, 1), (Op.MOV, 4, 2), (Op.CMP, 0, 2), (Op.CMOVG, 2, 1),
-        (Op.MOV, 1, 3), (Op.CMOVG, 0, 2), (Op.MOV, 2, 4),
-    )  # fmt: skip
+        (Op.MOV, 3, 0),
+        (Op.MOV, 0, 1),
+        (Op.MOV, 4, 2),
+        (Op.CMP, 0, 2),
+        (Op.CMOVG, 2, 1),
+        (Op.MOV, 1, 3),
+        (Op.CMOVG, 0, 2),
+        (Op.MOV, 2, 4),
+    )
     assert proof.prove(program, tasks.sort(2))
 
 

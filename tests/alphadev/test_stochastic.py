@@ -96,8 +96,10 @@ def test_only_legal_instructions_are_proposed_and_all_kinds_of_change():
     moved = several & (kind != proposals.RENAME)
     np.testing.assert_array_equal(np.sort(new[:, moved], 0), np.sort(old[:, moved], 0))
     i, j = np.asarray(bits[1:3])[:, kind == proposals.SHIFT] % 6
-    moved = [np.insert(np.delete(x, i), j, x[i]) for x, i, j in
-             zip(old[:, kind == proposals.SHIFT].T, i, j, strict=True)]  # fmt: skip
+    moved = [
+        np.insert(np.delete(x, i), j, x[i])
+        for x, i, j in zip(old[:, kind == proposals.SHIFT].T, i, j, strict=True)
+    ]
     np.testing.assert_array_equal(new[:, kind == proposals.SHIFT].T, moved)
 
 

@@ -82,7 +82,9 @@ def test_registers_beyond_six_are_renamed_at_random():
 
 
 GAMES = {
-    "sort3": AssemblyGame(task=tasks.sort(3), restrictions=Restrictions(read_ascending=False), keep_program=False),
+    "sort3": AssemblyGame(
+        task=tasks.sort(3), restrictions=Restrictions(read_ascending=False), keep_program=False
+    ),
     "sort3, no ties": AssemblyGame(task=tasks.sort(3), keep_program=False, ties=False),
     "varsort2": AssemblyGame(task=tasks.variable_sort(2), keep_program=False),
 }
@@ -96,7 +98,9 @@ def canonical(game, state):
     def bits(words):
         return np.asarray(machine.unpack(jnp.asarray(words), game.task.tests))[..., :count]
 
-    held = (bits(now.machine.held) * np.arange(1, now.machine.held.shape[1] + 1)[:, None]).sum(axis=1)
+    held = (bits(now.machine.held) * np.arange(1, now.machine.held.shape[1] + 1)[:, None]).sum(
+        axis=1
+    )
     flags = np.concatenate([bits(now.machine.flag), bits(now.machine.skip)])
     used = bits(now.read | now.written)
     wanted = np.searchsorted(game.rules.values, task.wanted.T) + 1
@@ -106,7 +110,10 @@ def canonical(game, state):
     cells = np.where(used, -1 - 2 * right - bits(now.written), held[r:])
     fixed = np.concatenate([cells, flags, np.where(task.matters.T, wanted, 0), task.roles.T])
     orders = itertools.permutations(range(r))
-    return min(tuple(sorted(map(tuple, np.concatenate([held[list(order)], fixed]).T.tolist()))) for order in orders)
+    return min(
+        tuple(sorted(map(tuple, np.concatenate([held[list(order)], fixed]).T.tolist())))
+        for order in orders
+    )
 
 
 @pytest.mark.parametrize("name", GAMES)
@@ -130,7 +137,9 @@ def test_the_mark_of_a_state_knows_no_names_of_registers_and_tests(name):
 
 def test_inputs_that_are_compared_have_no_names_once_they_are_loaded():
     game = GAMES["sort3, no ties"]
-    mark = jax.jit(lambda x: symmetries.state_mark(game, game.append_all(game.empty(jnp.int16(20)), x)))
+    mark = jax.jit(
+        lambda x: symmetries.state_mark(game, game.append_all(game.empty(jnp.int16(20)), x))
+    )
 
     def after(a, b):
         loads = [(Op.MOV, 4 + cell, cell) for cell in range(3)]

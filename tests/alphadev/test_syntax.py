@@ -10,9 +10,19 @@ from alphajax.alphadev.programs import normalise
 from alphajax.alphadev.references import sorting_network, variable_sort
 
 SORT2 = Program(
-    ((Op.MOV, 3, 0), (Op.MOV, 4, 1), (Op.CMP, 0, 1), (Op.MOV, 0, 2), (Op.CMOVG, 1, 0),
-     (Op.CMOVG, 2, 1), (Op.MOV, 0, 3), (Op.MOV, 1, 4)), 3, 2,
-)  # fmt: skip
+    (
+        (Op.MOV, 3, 0),
+        (Op.MOV, 4, 1),
+        (Op.CMP, 0, 1),
+        (Op.MOV, 0, 2),
+        (Op.CMOVG, 1, 0),
+        (Op.CMOVG, 2, 1),
+        (Op.MOV, 0, 3),
+        (Op.MOV, 1, 4),
+    ),
+    3,
+    2,
+)
 
 ATT = """
     mov (%rdi), %eax   # the first
@@ -117,9 +127,15 @@ def test_labels():
     text = "cmpl $1, (%rdi)\n je 1f\n jg 1f\n mov %eax, %ecx\n1: jl done\n jmp 1f\n1:\ndone: .L9:\n"
     program = syntax.parse_one(text).program
     assert [t for t in program.instructions if t[0] != Op.MOV] == [
-        (Op.CMP_CONSTANT, 2, 1), (Op.JE, 0, 0), (Op.JG, 0, 0), (Op.LABEL, 0, 0), (Op.JL, 2, 0),
-        (Op.JMP, 1, 0), (Op.LABEL, 1, 0), (Op.LABEL, 2, 0),
-    ]  # fmt: skip
+        (Op.CMP_CONSTANT, 2, 1),
+        (Op.JE, 0, 0),
+        (Op.JG, 0, 0),
+        (Op.LABEL, 0, 0),
+        (Op.JL, 2, 0),
+        (Op.JMP, 1, 0),
+        (Op.LABEL, 1, 0),
+        (Op.LABEL, 2, 0),
+    ]
     assert len(program) == 6  # labels are no instructions
 
 
@@ -177,15 +193,30 @@ def test_registers_of_many_names():
         ("mov -4(%rdi), %eax", "offset -4; expected a multiple of 4 from 0"),
         ("mov 4000(%rdi), %eax", "offset 4000; expected a multiple of 4 from 0 to 396"),
         ("mov rax, [rdi+4]", "offset 4; expected a multiple of 8"),
-        ("cmp %eax, %ecx\n1:\nmov %eax, %ecx\njl 1b", "line 4: jumps back to label '1'; expected a"),
-        ("x: cmp %eax, %ecx\njmp x", "line 2: jumps back to label 'x'; expected a label further down"),
+        (
+            "cmp %eax, %ecx\n1:\nmov %eax, %ecx\njl 1b",
+            "line 4: jumps back to label '1'; expected a",
+        ),
+        (
+            "x: cmp %eax, %ecx\njmp x",
+            "line 2: jumps back to label 'x'; expected a label further down",
+        ),
         ("cmp %eax, %ecx\nje 1f", "line 2: no label '1' behind this jump; expected one"),
         ("jmp x\nx: y:\nx: mov %eax, %ecx\njmp y", "line 3: label 'x' is there twice"),
-        ("mov (%rdi), %eax\nmov 4(%rsi), %eax", "line 2: memory behind 'esi'; expected one pointer"),
+        (
+            "mov (%rdi), %eax\nmov 4(%rsi), %eax",
+            "line 2: memory behind 'esi'; expected one pointer",
+        ),
         ("mov (%rdi), %edi", "the pointer 'edi' is also used as a value"),
         ("mov (%edi), %eax", "'%edi' as an address; expected a 64-bit register"),
-        ("mov (%rdi,%rcx,4), %eax", "line 1: operand '(%rdi,%rcx,4)'; expected a register (%eax), memory"),
-        ("mov (%rdi), 4(%rdi)", "two memory operands in 'mov (%rdi), 4(%rdi)'; expected at most one"),
+        (
+            "mov (%rdi,%rcx,4), %eax",
+            "line 1: operand '(%rdi,%rcx,4)'; expected a register (%eax), memory",
+        ),
+        (
+            "mov (%rdi), 4(%rdi)",
+            "two memory operands in 'mov (%rdi), 4(%rdi)'; expected at most one",
+        ),
         ("cmovl %eax, (%rdi)", "a conditional move to memory; expected a register"),
         ("mov %eax, %rcx", "line 1: .* bits in 'mov %eax, %rcx'; expected"),
         ("mov %eax, %ecx\nmovq %rax, %rcx", "line 2: 64 bits in 'movq %rax, %rcx'; expected 32"),
@@ -202,17 +233,25 @@ def test_registers_of_many_names():
         ("mov %eax, %ecx\nret\nmov %ecx, %eax", "line 3: code behind ret; expected one ret"),
         ("push %rbx\nmov %eax, %ecx\nret", "line 3: pushed .* but popped .*; expected each"),
         ("mov %eax, %ecx\n.byte 0x90", "line 2: unknown directive '.byte'"),
-        ('void f(int *b) {\n asm("mov (%0), %%eax\\n"\n "inc %%eax" : "+r"(b));}', "line 3: unknown .* 'inc'"),
+        (
+            'void f(int *b) {\n asm("mov (%0), %%eax\\n"\n "inc %%eax" : "+r"(b));}',
+            "line 3: unknown .* 'inc'",
+        ),
         ('void f(int *b) {\n asm("mov (%0), %%eax\\n" b);}', "line 2: 'b' in an asm statement"),
         ('void f(int *b) {\n asm("mov (%0), %%eax\\n"', "an asm statement that does not end"),
         ('void f(int *b) {\n asm("mov \\q"', "unknown escape"),
-        ("f:\n mov %eax, %ecx\n ret\nf:\n mov %eax, %ecx\n ret", "line 4: routine 'f' is there twice"),
+        (
+            "f:\n mov %eax, %ecx\n ret\nf:\n mov %eax, %ecx\n ret",
+            "line 4: routine 'f' is there twice",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_text_is_explained(text, says):
-    says = says if "\\" in says or ".*" in says else says.translate(
-        {ord(c): "\\" + c for c in "()[].?+*$"}
-    )  # fmt: skip
+    says = (
+        says
+        if "\\" in says or ".*" in says
+        else says.translate({ord(c): "\\" + c for c in "()[].?+*$"})
+    )
     with pytest.raises(syntax.AssemblyError, match=says):
         syntax.parse(text)
 

@@ -27,7 +27,9 @@ def test_variable_sorts_have_the_tests_of_every_length(k, count):
         n = before[0]
         np.testing.assert_array_equal(after[1 : n + 1], sorted(before[1 : n + 1]))
         assert after[0] == before[0] and (after[n + 1 :] == before[n + 1 :]).all()
-        assert (roles[1 : n + 1] == ITEM).all() and (np.delete(roles, range(1, n + 1)) == KEPT).all()
+        assert (roles[1 : n + 1] == ITEM).all() and (
+            np.delete(roles, range(1, n + 1)) == KEPT
+        ).all()
         assert len({n, *before[n + 1 :]} - set(before[1 : n + 1])) == k - n + 1  # all told apart
     numbers, items = task.comparable
     assert numbers == task.constants and set(items) == set(task.inputs[task.items].tolist())
@@ -35,7 +37,13 @@ def test_variable_sorts_have_the_tests_of_every_length(k, count):
 
 
 @pytest.mark.parametrize(
-    ("task", "count"), [(tasks.sort(4), 24), (tasks.variable_sort(3), 1 + 2 + 6), (tasks.swap_move(), 3), (tasks.copy_move(), 16)]
+    ("task", "count"),
+    [
+        (tasks.sort(4), 24),
+        (tasks.variable_sort(3), 1 + 2 + 6),
+        (tasks.swap_move(), 3),
+        (tasks.copy_move(), 16),
+    ],
 )
 def test_tests_without_ties_stand_first(task, count):
     tied = [len(set(row)) < len(row) for row in task.inputs.tolist()]

@@ -21,8 +21,16 @@ from alphajax.search import SearchConfig, SearchResult
 from alphajax.training import Step, TrainingConfig
 
 NETWORK = NetworkConfig(
-    torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-    token_entries=1, value_width=8, value_layers=1,
+    torso="dense",
+    head="dense",
+    width=8,
+    blocks=1,
+    widening=1,
+    policy_width=8,
+    policy_layers=1,
+    token_entries=1,
+    value_width=8,
+    value_layers=1,
 )
 TARGETS = (tensors.matmul(1, 1, 2), tensors.matmul(2, 1, 1), tensors.matmul(1, 2, 1))
 
@@ -65,9 +73,7 @@ def test_games_start_on_a_target_in_the_basis_that_is_remembered(ring):
 def test_no_game_can_leave_its_dtype():
     """Entries grow with the basis and with each move: neither may wrap around to a false zero."""
     agent = make(Ring(0, 2), (tensors.matmul(1, 2, 3),), canonical_share=0.0, basis_density=1.0)
-    states, _ = jax.jit(agent.start, static_argnums=2)(
-        jax.random.key(0), agent.init_memory(1), 200
-    )
+    states, _ = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), agent.init_memory(1), 200)
     most = np.abs(np.asarray(states.residual, int)).max()
     assert most > 1
     assert most + agent.game.max_moves * 2**3 <= np.iinfo(agent.game.dtype).max
@@ -91,7 +97,9 @@ def test_limits_fall_step_by_step_as_games_keep_them():
     assert agent.limits(memory).tolist() == [2, 4]  # whatever one game has found
     ended = lambda *rows: jnp.array(rows)  # noqa: E731 - games by rank 0..4, and those that kept no limit
     nobody = [0] * 6
-    memory = agent._lower_limits(memory._replace(tally=ended([0, 0, 3, 0, 0, 5], [0, 0, 0, 0, 3, 5])))
+    memory = agent._lower_limits(
+        memory._replace(tally=ended([0, 0, 3, 0, 0, 5], [0, 0, 0, 0, 3, 5]))
+    )
     assert agent.limits(memory).tolist() == [2, 4] and int(memory.waited) == 2
     memory = agent._lower_limits(memory._replace(tally=ended(nobody, [0, 0, 0, 0, 4, 4])))
     assert agent.limits(memory).tolist() == [2, 3] and int(memory.waited) == 0
@@ -107,7 +115,9 @@ def test_limits_fall_step_by_step_as_games_keep_them():
     memory = agent._lower_limits(memory._replace(tally=ended([0, 8, 0, 0, 0, 0], nobody)))
     assert agent.limits(memory).tolist() == [1, 3]
     at_once = make(targets=targets)
-    memory = at_once._lower_limits(memory._replace(tally=ended([0, 8, 0, 0, 0, 0], [0, 0, 0, 0, 8, 0])))
+    memory = at_once._lower_limits(
+        memory._replace(tally=ended([0, 8, 0, 0, 0, 0], [0, 0, 0, 0, 8, 0]))
+    )
     assert at_once.limits(memory).tolist() == [1, 2]
 
 
@@ -128,8 +138,10 @@ def games_observation(b, t, side):
     from alphajax.alphatensor.game import Observation
 
     return Observation(
-        jnp.zeros((b, t, side, side, side), jnp.int8), jnp.zeros((b, t, 1, 3, side), jnp.int8),
-        jnp.zeros((b, t, 3), jnp.int8), jnp.zeros((b, t), jnp.int16),
+        jnp.zeros((b, t, side, side, side), jnp.int8),
+        jnp.zeros((b, t, 1, 3, side), jnp.int8),
+        jnp.zeros((b, t, 3), jnp.int8),
+        jnp.zeros((b, t), jnp.int16),
     )
 
 
@@ -170,13 +182,13 @@ def test_finished_games_are_brought_back_and_remembered(ring):
     # Every position goes to the replay with the return that was observed from there on.
     np.testing.assert_allclose(items.value, games.returns(jnp.asarray(rewards)).reshape(-1))
     assert kept.all() and sums["return"] == rewards.sum()
-    for item, shape in zip(
-        jax.tree.leaves(items), jax.tree.leaves(agent.item()), strict=True
-    ):
+    for item, shape in zip(jax.tree.leaves(items), jax.tree.leaves(agent.item()), strict=True):
         assert item.shape[1:] == shape.shape and item.dtype == shape.dtype
     # A worse game later changes nothing.
     again, *_ = jax.jit(agent.finish)(
-        memory, states._replace(residual=states.residual + 1), begun,
+        memory,
+        states._replace(residual=states.residual + 1),
+        begun,
         trajectories(np.zeros_like(played), rewards, mask),
     )
     np.testing.assert_array_equal(again.factors, memory.factors)
@@ -190,9 +202,7 @@ def remembering(agent):
     basis = jax.tree.map(lambda x: x[None], bases.identity(agent.game.side))
     dims = jnp.array([[2, 2, 2]], jnp.int8)
     finished = Finished(factors[None], jnp.array([2]), dims, jnp.array([0]), basis)
-    memory = memory._replace(
-        finished=replay.write(memory.finished, finished, jnp.array([True]))
-    )
+    memory = memory._replace(finished=replay.write(memory.finished, finished, jnp.array([True])))
     buffer = replay.empty(agent.item(), 4)
     item = jax.tree.map(lambda x: jnp.ones((1, *x.shape), x.dtype), agent.item())
     return memory, replay.write(buffer, item, jnp.array([True]))
@@ -201,8 +211,14 @@ def remembering(agent):
 @pytest.mark.parametrize("labels, order_free", [(1, False), (2, True)])
 def test_a_batch_is_mixed_from_three_sources(labels, order_free):
     agent = make(
-        candidates=4, demonstration_share=0.5, best_share=0.25, labels=labels,
-        order_free=order_free, demonstration_decay=10, demonstration_floor=0.2, pool=4,
+        candidates=4,
+        demonstration_share=0.5,
+        best_share=0.25,
+        labels=labels,
+        order_free=order_free,
+        demonstration_decay=10,
+        demonstration_floor=0.2,
+        pool=4,
     )
     make_batch = jax.jit(agent.make_batch, static_argnums=4)
     key = jax.random.key(0)
@@ -281,15 +297,19 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     ring = Ring(2)
     agent = make(ring, (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=8, basis_density=0.3)
     agent = dataclasses.replace(
-        agent, game=dataclasses.replace(agent.game, cyclic=cyclic, history=1),
+        agent,
+        game=dataclasses.replace(agent.game, cyclic=cyclic, history=1),
         network=dataclasses.replace(NETWORK, signed_permutations=False),
-    )  # fmt: skip
+    )
     game, memory = agent.game, agent.init_memory(1)
     naive = np.zeros((8, 3, 4), int)
     places = np.argwhere(game.padded[0])
     if cyclic:  # two cubes, and two orbits
-        places = [place for place in places.tolist() if place == max(place[i:] + place[:i] for i in range(3))
-                  or len(set(place)) == 1]  # fmt: skip
+        places = [
+            place
+            for place in places.tolist()
+            if place == max(place[i:] + place[:i] for i in range(3)) or len(set(place)) == 1
+        ]
     for move, place in enumerate(places):
         naive[move, range(3), place] = 1
     start = jax.jit(agent.start, static_argnums=2)
@@ -299,11 +319,15 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     played = bases.change_factors(jnp.asarray(naive), one.matrices, ring).astype(jnp.int8)
     worse = played.at[:, :, 0].set(1)  # of so high a rank: not drawn
     finished = Finished(
-        jnp.stack([worse, played]), jnp.array([13, 8]), jnp.full((2, 3), 4, jnp.int8), jnp.zeros(2, jnp.int32),
+        jnp.stack([worse, played]),
+        jnp.array([13, 8]),
+        jnp.full((2, 3), 4, jnp.int8),
+        jnp.zeros(2, jnp.int32),
         jax.tree.map(lambda x: jnp.stack([x, x]), one),
-    )  # fmt: skip
+    )
     memory = memory._replace(
-        rank=jnp.array([8]), finished=replay.write(memory.finished, finished, jnp.array([True, True]))
+        rank=jnp.array([8]),
+        finished=replay.write(memory.finished, finished, jnp.array([True, True])),
     )
     states, begun = start(jax.random.key(1), memory, 64)
     inside = np.asarray(begun.moves) > 0
@@ -313,15 +337,22 @@ def test_some_games_begin_inside_finished_ones(cyclic):
         prefix = np.asarray(begun.prefix[b])
         taken = {tuple(row.ravel().tolist()) for row in prefix if row.any()}
         assert taken < rows and len(taken) == prefix.any((1, 2)).sum()
-        others = np.array([row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken])
+        others = np.array(
+            [row for row in np.asarray(played) if tuple(row.ravel().tolist()) not in taken]
+        )
         terms = group(cycled(4)).expand(others, ring) if cyclic else others
         total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms.astype(int), 1, 0)) % 2
         np.testing.assert_array_equal(states.residual[b], total)
-        assert states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum() and states.limit[b] == 7
+        assert (
+            states.moves[b] == begun.moves[b] == 8 - terms.any((1, 2)).sum()
+            and states.limit[b] == 7
+        )
         np.testing.assert_array_equal(begun.basis.matrices[b], one.matrices)
     # Whatever others are allowed, these are to do better than the game that they began in.
     later, _ = start(jax.random.key(1), memory._replace(rank=jnp.array([9])), 64)
-    assert set(np.asarray(later.limit)[: agent.groups(64)[0]]) == {7} and set(np.asarray(later.limit)[32:]) == {8}
+    assert set(np.asarray(later.limit)[: agent.groups(64)[0]]) == {7} and set(
+        np.asarray(later.limit)[32:]
+    ) == {8}
     # Where so few moves are allowed that the game is over before, no more are taken than were played.
     short, begun_short = start(jax.random.key(1), memory._replace(rank=jnp.array([4])), 64)
     assert short.limit[0] == 3 and short.moves.max() <= 3 + 2 * cyclic
@@ -329,19 +360,31 @@ def test_some_games_begin_inside_finished_ones(cyclic):
     for b in np.flatnonzero(np.asarray(short.moves)):
         terms = np.asarray(begun_short.prefix[b], int)
         terms = group(cycled(4)).expand(terms, ring) if cyclic else terms
-        total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0)) + np.asarray(short.residual[b])
-        changed = bases.change_tensor(jnp.asarray(game.padded[0]), begun_short.basis.matrices[b], ring)
+        total = np.einsum("ri,rj,rk->ijk", *np.moveaxis(terms, 1, 0)) + np.asarray(
+            short.residual[b]
+        )
+        changed = bases.change_tensor(
+            jnp.asarray(game.padded[0]), begun_short.basis.matrices[b], ring
+        )
         np.testing.assert_array_equal(total % 2, changed)
     # And finished by the other moves, it is remembered whole.
     b = int(np.flatnonzero(inside)[0])
-    left = [row for row in np.asarray(played) if row.any() and not any((row == x).all() for x in begun.prefix[b])]
+    left = [
+        row
+        for row in np.asarray(played)
+        if row.any() and not any((row == x).all() for x in begun.prefix[b])
+    ]
     moves = np.zeros((1, 8, 3, 4), np.int8)
     moves[0, : len(left)] = left
     mask = np.arange(8)[None] < len(left)
     state, start_ = jax.tree.map(lambda x: x[b : b + 1], (states, begun))
-    state = state._replace(residual=state.residual * 0, moves=state.moves * 0 + 7, limit=state.limit)
+    state = state._replace(
+        residual=state.residual * 0, moves=state.moves * 0 + 7, limit=state.limit
+    )
     rewards = -mask.astype(np.float32)
-    memory, *_, sums = jax.jit(agent.finish)(memory, state, start_, trajectories(moves, rewards, mask))
+    memory, *_, sums = jax.jit(agent.finish)(
+        memory, state, start_, trajectories(moves, rewards, mask)
+    )
     assert sums["return"] == -int(begun.moves[b]) - len(left)
     assert not memory.tally.any()  # it only repeated what kept the limit
     found = np.asarray(memory.factors[0])
@@ -352,14 +395,23 @@ def test_some_games_begin_inside_finished_ones(cyclic):
 
 def test_a_game_that_was_one_term_short_is_remembered_with_it():
     """Not as a record, nor as one that kept its limit."""
-    agent = make(Ring(), (tensors.matmul(2, 2, 2),), archive_share=0.5, pool=8, mastery=0.5, basis_density=0.3)
+    agent = make(
+        Ring(),
+        (tensors.matmul(2, 2, 2),),
+        archive_share=0.5,
+        pool=8,
+        mastery=0.5,
+        basis_density=0.3,
+    )
     memory = agent.init_memory(1)
     memory = memory._replace(rank=jnp.array([8]), limit=jnp.array([7]))
     states, begun = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), memory, 3)
     naive = np.zeros((8, 3, 4), int)
     for move, place in enumerate(np.argwhere(agent.game.padded[0])):
         naive[move, range(3), place] = 1
-    played = jax.vmap(bases.change_factors, (None, 0, None))(jnp.asarray(naive), begun.basis.matrices, Ring())
+    played = jax.vmap(bases.change_factors, (None, 0, None))(
+        jnp.asarray(naive), begun.basis.matrices, Ring()
+    )
     played = np.asarray(played)
     left = np.einsum("ri,rj,rk->rijk", *played[0, 6:].transpose(1, 0, 2))
     # One term short, two terms short, and finished.

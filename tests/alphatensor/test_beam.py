@@ -41,7 +41,9 @@ def searched(name, more=0, config=CONFIG):
     def basis(key):
         return bases.random_basis(key, game.ring, game.side, start.dims, 0.5)
 
-    search = jax.jit(lambda key: beam.search({}, key, seen, jnp.ones(1, bool), game, policy, config, basis))
+    search = jax.jit(
+        lambda key: beam.search({}, key, seen, jnp.ones(1, bool), game, policy, config, basis)
+    )
     ended, sampled = jax.tree.map(np.asarray, search(jax.random.key(0)))
     each = config.samples + config.mutants
     assert 0 < sampled <= config.moves * each and sampled % each == 0
@@ -82,7 +84,9 @@ def test_all_beginnings_have_their_share():
     for one in range(5):
         here = origin == one
         assert weights[here].sum() == pytest.approx(1, rel=1e-4)
-        np.testing.assert_allclose(weights[here] / weights[here].max(), np.exp(score[here] - score[here].max()), rtol=1e-4)
+        np.testing.assert_allclose(
+            weights[here] / weights[here].max(), np.exp(score[here] - score[here].max()), rtol=1e-4
+        )
         np.testing.assert_array_equal(np.sort(best[here])[-3:], np.sort(score[here])[-3:])
         assert np.isinf(np.sort(best[here])[:-3]).all()
 
@@ -91,14 +95,26 @@ def test_a_mutant_differs_in_one_factor_from_what_it_came_of():
     game = make("skew3", Ring(2), history=0)  # modes of 3, 3, 3 or fewer
     lengths = np.array(game.targets[0].shape)
     inside = np.arange(game.side) < lengths[:, None]
-    factors = (np.random.default_rng(0).integers(0, 2, (64, 3, game.side)) | (np.arange(game.side) == 0)) * inside
+    factors = (
+        np.random.default_rng(0).integers(0, 2, (64, 3, game.side)) | (np.arange(game.side) == 0)
+    ) * inside
     none = jnp.zeros(64, jnp.int32)
     tried = beam.Tried(
-        jnp.arange(64), jnp.asarray(factors, jnp.int8), -1.0 * jnp.arange(64), none, jnp.zeros((64, 2), jnp.int32), none > 0
+        jnp.arange(64),
+        jnp.asarray(factors, jnp.int8),
+        -1.0 * jnp.arange(64),
+        none,
+        jnp.zeros((64, 2), jnp.int32),
+        none > 0,
     )
     config = dataclasses.replace(CONFIG, mutants=8192)
-    weights, dims = jnp.where(jnp.arange(64) < 32, 0.0, -jnp.inf), jnp.broadcast_to(jnp.asarray(lengths, jnp.int8), (64, 3))
-    found = jax.tree.map(np.asarray, beam._mutants(jax.random.key(1), tried, weights, dims, game, config))
+    weights, dims = (
+        jnp.where(jnp.arange(64) < 32, 0.0, -jnp.inf),
+        jnp.broadcast_to(jnp.asarray(lengths, jnp.int8), (64, 3)),
+    )
+    found = jax.tree.map(
+        np.asarray, beam._mutants(jax.random.key(1), tried, weights, dims, game, config)
+    )
     # Nothing comes of what weighs nothing, and as much of all the rest.
     np.testing.assert_array_equal(found.parent, np.repeat(np.arange(32), 256))
     np.testing.assert_array_equal(found.log_prob, -found.parent)
@@ -106,18 +122,25 @@ def test_a_mutant_differs_in_one_factor_from_what_it_came_of():
     changed = (found.factors != factors[found.parent]).any(axis=-1)
     assert set(changed.sum(axis=1)) == {0, 1} and (changed.any(axis=1)).mean() > 0.6
     # Every factor of every mode comes of every move.
-    kinds = {(p, mode, *f[mode]) for p, f, c in zip(found.parent, found.factors, changed, strict=True) for mode in np.flatnonzero(c)}
+    kinds = {
+        (p, mode, *f[mode])
+        for p, f, c in zip(found.parent, found.factors, changed, strict=True)
+        for mode in np.flatnonzero(c)
+    }
     assert len(kinds) == 32 * (2.0**lengths - 2).sum()
 
 
 def test_nothing_is_found_where_nothing_is():
     assert (searched("cyclic3 over Z2", more=-1).left == -1).all()
     # Four terms are more than three moves play.
-    assert (searched("cyclic3 over Z2", config=dataclasses.replace(CONFIG, moves=3)).left == -1).all()
+    assert (
+        searched("cyclic3 over Z2", config=dataclasses.replace(CONFIG, moves=3)).left == -1
+    ).all()
 
 
 @pytest.mark.parametrize(
-    "device, samples, size", [("cpu", 131_072, 32), ("gpu", 131_072, 2048), ("gpu", 8192, 256), ("tpu", 3072, 32)]
+    "device, samples, size",
+    [("cpu", 131_072, 32), ("gpu", 131_072, 2048), ("gpu", 8192, 256), ("tpu", 3072, 32)],
 )
 def test_how_much_is_done_at_a_time_is_the_devices(monkeypatch, device, samples, size):
     monkeypatch.setattr(jax, "default_backend", lambda: device)
@@ -131,15 +154,26 @@ def test_how_much_is_done_at_a_time_can_be_said():
 
 def agent(*targets, **config):
     small = NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-        token_entries=3, value_width=8, value_layers=1, signed_permutations=False,
-    )  # fmt: skip
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=3,
+        value_width=8,
+        value_layers=1,
+        signed_permutations=False,
+    )
     return AlphaTensor(
         game=TensorGame(targets=targets or (tensors.parse("cyclic3"),), ring=Ring(2), history=0),
         network=small,
         training=TrainingConfig(games=4, batch=8, learner_steps=1, capacity=16, learn=False),
-        mix=MixConfig(pool=64, patience=3), uniform=True, beam=BeamConfig(**config),
-    )  # fmt: skip
+        mix=MixConfig(pool=64, patience=3),
+        uniform=True,
+        beam=BeamConfig(**config),
+    )
 
 
 @pytest.mark.parametrize("density", [0.0, 0.5])
@@ -159,7 +193,9 @@ def test_an_agent_remembers_what_its_beam_found_in_the_canonical_basis(density):
     memory = memory._replace(rank=jnp.array([4]))
     after, _, sums = explore(jax.random.key(9), memory)
     assert sums["beam_solved"] == 0
-    assert all((a == b).all() for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
+    assert all(
+        (a == b).all() for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True)
+    )
 
 
 def test_without_a_width_there_is_no_beam():
@@ -176,7 +212,10 @@ def test_without_a_width_there_is_no_beam():
         (dict(samples=1000), "samples: received 1000; expected a multiple of 1024"),
         (dict(block=64, samples=1024), "samples: received 1024; expected a multiple of 2048"),
         (dict(block=-1), "block: received -1"),
-        (dict(width=600, samples=1024), "width: received 600; expected at most half of samples, 512"),
+        (
+            dict(width=600, samples=1024),
+            "width: received 600; expected at most half of samples, 512",
+        ),
         (dict(views=-1), "views: received -1"),
         (dict(mutants=1000), "mutants: received 1000; expected 0 or a multiple of 1024"),
         (dict(moves=0), "moves: received 0"),
@@ -197,7 +236,9 @@ def test_a_beam_has_one_target():
 
 
 def test_classes_are_told_apart_where_they_can_be():
-    with pytest.raises(ValueError, match=r"beam\.classes: received True over Z2, shape \(16, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"beam\.classes: received True over Z2, shape \(16, 16, 16\)"
+    ):
         agent(tensors.matmul(4, 4, 4), classes=True)
 
 

@@ -30,7 +30,9 @@ def test_changes_of_bases_and_exchanged_modes_leave_the_hash_alone(terms):
         basis = bases.random_basis(key, Ring(2), 6, jnp.array(SHAPE, jnp.int8), 0.5)
         return bases.change_tensor(tensor, basis.matrices, Ring(2)).astype(jnp.int8)
 
-    other = jax.jit(jax.vmap(changed))(jax.random.split(jax.random.key(terms), 32), jnp.asarray(found))
+    other = jax.jit(jax.vmap(changed))(
+        jax.random.split(jax.random.key(terms), 32), jnp.asarray(found)
+    )
     assert np.any(np.asarray(other) != found)
     expected = np.asarray(hashes(found))
     np.testing.assert_array_equal(hashes(other), expected)
@@ -52,5 +54,7 @@ def test_what_is_not_equivalent_is_told_apart():
 
 
 def test_long_modes_are_refused():
-    with pytest.raises(ValueError, match=r"shape: received \(16, 16, 16\); expected modes of at most 12"):
+    with pytest.raises(
+        ValueError, match=r"shape: received \(16, 16, 16\); expected modes of at most 12"
+    ):
         class_hashes(jnp.zeros((1, 16, 16, 16), jnp.int8), (16, 16, 16))

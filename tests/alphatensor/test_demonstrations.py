@@ -37,8 +37,11 @@ def batch(ring, order_free):
     limits = jnp.array([4, 3] * 8)
     dims = jnp.asarray(np.array([t.shape for t in game.targets] * 8, np.int8))
     synthetic = jax.jit(demos.synthetic, static_argnums=(3, 4, 5, 6))
-    return game, limits, dims, synthetic(
-        jax.random.key(0), limits, dims, game, demos.Distribution(), LABELS, order_free
+    return (
+        game,
+        limits,
+        dims,
+        synthetic(jax.random.key(0), limits, dims, game, demos.Distribution(), LABELS, order_free),
     )
 
 
@@ -61,9 +64,7 @@ def test_random_factors_are_canonical_moves_inside_their_dims(ring):
 def test_the_density_is_the_one_asked_for():
     dims = jnp.full((64, 3), 16)
     distribution = demos.Distribution(min_density=0.2, max_density=0.6)
-    draw = jax.jit(
-        lambda key: demos.random_factors(key, (64, 8), 16, dims, Ring(2), distribution)
-    )
+    draw = jax.jit(lambda key: demos.random_factors(key, (64, 8), 16, dims, Ring(2), distribution))
     used = np.asarray(draw(jax.random.key(0))).mean(axis=(1, 2, 3))  # one for each demonstration
     assert abs(used.mean() - 0.4) < 0.05
     assert used.min() > 0.12 and used.max() < 0.68 and used.std() > 0.08
@@ -87,9 +88,7 @@ def test_a_position_says_how_it_ends(ring, order_free):
         good = np.asarray(found.actions[b])[np.asarray(found.weights[b]) > 0]
         assert len(good) == (min(left[b], LABELS) if order_free else 1)
         if left[b] == len(good):  # all that remains is taught: it must be the residual
-            np.testing.assert_array_equal(
-                plain_tensor(good, ring), found.observation.residual[b]
-            )
+            np.testing.assert_array_equal(plain_tensor(good, ring), found.observation.residual[b])
         past = np.asarray(found.observation.past[b]).any(axis=(1, 2))
         np.testing.assert_array_equal(past, np.arange(2) < played[b])
 
@@ -103,8 +102,14 @@ def test_replaying_a_demonstration_ends_at_zero(ring, remaining, played):
     )
     factors, limit = draw[0], remaining + played + 1
     found = position(
-        jnp.linspace(0, 0.9, 6), factors, jnp.int32(remaining), jnp.int32(played),
-        jnp.int32(limit), dims, game=game, labels=LABELS,
+        jnp.linspace(0, 0.9, 6),
+        factors,
+        jnp.int32(remaining),
+        jnp.int32(played),
+        jnp.int32(limit),
+        dims,
+        game=game,
+        labels=LABELS,
     )
     residual = np.asarray(found.observation.residual, np.int64)
     assert found.value == -remaining
@@ -123,8 +128,14 @@ def test_every_remaining_term_is_taught_equally_often():
     one_hot = jnp.eye(4, dtype=jnp.int8)
     factors = jnp.stack([one_hot, one_hot, one_hot], axis=1)  # four different terms
     build = functools.partial(
-        demos.position, factors=factors, remaining=jnp.int32(3), played=jnp.int32(1),
-        limit=jnp.int32(4), dims=jnp.array([4, 4, 4], jnp.int8), game=game, labels=1,
+        demos.position,
+        factors=factors,
+        remaining=jnp.int32(3),
+        played=jnp.int32(1),
+        limit=jnp.int32(4),
+        dims=jnp.array([4, 4, 4], jnp.int8),
+        game=game,
+        labels=1,
     )
     scores = jax.random.uniform(jax.random.key(0), (600, 4))
     chosen = np.asarray(jax.jit(jax.vmap(build))(scores).actions)[:, 0, 0].argmax(axis=-1)
@@ -143,8 +154,14 @@ def test_positions_of_a_finished_game(order_free):
     rank = 3  # the fourth is padding: it must never be seen
     factors = factors.at[3].set(0)
     build = functools.partial(
-        demos.from_finished, factors=factors, rank=jnp.int32(rank), limit=jnp.int32(3),
-        dims=jnp.array([4, 4, 4], jnp.int8), game=game, labels=1, order_free=order_free,
+        demos.from_finished,
+        factors=factors,
+        rank=jnp.int32(rank),
+        limit=jnp.int32(3),
+        dims=jnp.array([4, 4, 4], jnp.int8),
+        game=game,
+        labels=1,
+        order_free=order_free,
     )
     found = jax.jit(jax.vmap(build))(jax.random.split(jax.random.key(0), 300))
     lefts, nexts = set(), set()

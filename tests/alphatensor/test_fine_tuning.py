@@ -23,13 +23,21 @@ from alphajax.training import Step, TrainingConfig
 SYSTEM = AlphaTensor(
     game=TensorGame(targets=(tensors.matmul(1, 2, 1),), ring=Ring(), history=0),
     network=NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-        token_entries=1, value_width=8, value_layers=1,
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=1,
+        value_width=8,
+        value_layers=1,
     ),
     search=SearchConfig(simulations=4, candidates=3),
     training=TrainingConfig(learner_steps=2, batch=8, games=8, capacity=64),
     mix=MixConfig(pool=4),
-)  # fmt: skip
+)
 TUNED = tailored(SYSTEM, 2)
 PLAIN = tailored(SYSTEM, 2, basis=None)
 
@@ -38,9 +46,11 @@ def test_the_agent_plays_what_is_measured():
     assert TUNED.mix.canonical_share == 0 and PLAIN.mix.canonical_share == 1 and TUNED.mix.pool == 8
     # A trained network is never given up for a new one, and no game takes another's place.
     eager = replace(
-        SYSTEM, mix=replace(SYSTEM.mix, patience=1, mastery=0.5, archive_share=0.5),
-        training=replace(SYSTEM.training, winners=0.1), beam=BeamConfig(width=64),
-    )  # fmt: skip
+        SYSTEM,
+        mix=replace(SYSTEM.mix, patience=1, mastery=0.5, archive_share=0.5),
+        training=replace(SYSTEM.training, winners=0.1),
+        beam=BeamConfig(width=64),
+    )
     tuned = tailored(eager, 2)
     assert tuned.renew(tuned.init_memory(1)) is None and tuned.training.winners == 0
     assert (tuned.mix.mastery, tuned.mix.archive_share, tuned.beam.width) == (0, 0, 0)
@@ -73,9 +83,11 @@ def test_the_agent_plays_what_is_measured():
 def trajectories(factors, rewards, mask):
     b, t, _, side = factors.shape
     seen = Observation(
-        jnp.zeros((b, t, side, side, side), jnp.int8), jnp.zeros((b, t, 0, 3, side), jnp.int8),
-        jnp.zeros((b, t, 3), jnp.int8), jnp.zeros((b, t), jnp.int16),
-    )  # fmt: skip
+        jnp.zeros((b, t, side, side, side), jnp.int8),
+        jnp.zeros((b, t, 0, 3, side), jnp.int8),
+        jnp.zeros((b, t, 3), jnp.int8),
+        jnp.zeros((b, t), jnp.int16),
+    )
     moves = Move(jnp.asarray(factors, jnp.int8))
     candidates = Move(jnp.repeat(moves.factors[:, :, None], 3, axis=2))
     found = SearchResult(moves, candidates, jnp.full((b, t, 3), 1 / 3), jnp.zeros((b, t)))
@@ -97,11 +109,17 @@ def test_rewards_reach_the_positions_of_their_games_once():
     for shard in range(2):
         memory = PLAIN.init_memory(1)
         memory = memory._replace(
-            finished=jax.tree.map(lambda x: x[: len(x) // 2] if x.shape[0] > 1 else x, memory.finished)
+            finished=jax.tree.map(
+                lambda x: x[: len(x) // 2] if x.shape[0] > 1 else x, memory.finished
+            )
         )
         two = jnp.full(4, 2, jnp.int16)
-        residual = jnp.asarray(np.where(solved[shard], 0, 1)[:, None, None, None] * np.ones((2, 2, 2)), jnp.int8)
-        states = State(residual, jnp.zeros((4, 0, 3, 2), jnp.int8), jnp.full((4, 3), 2, jnp.int8), two, two)
+        residual = jnp.asarray(
+            np.where(solved[shard], 0, 1)[:, None, None, None] * np.ones((2, 2, 2)), jnp.int8
+        )
+        states = State(
+            residual, jnp.zeros((4, 0, 3, 2), jnp.int8), jnp.full((4, 3), 2, jnp.int8), two, two
+        )
         basis = jax.tree.map(lambda x: jnp.stack([x] * 4), bases.identity(2))
         zeros = jnp.zeros(4, jnp.int32)
         context = Start(zeros, basis, jnp.zeros((4, 2, 3, 2), jnp.int8), zeros)
@@ -114,9 +132,7 @@ def test_rewards_reach_the_positions_of_their_games_once():
         buffers.append(buffer)
         before.append(np.asarray(buffer.items.item.value))
     both = lambda *x: jnp.concatenate(x)  # noqa: E731
-    memory = parts[0]._replace(
-        finished=jax.tree.map(both, parts[0].finished, parts[1].finished)
-    )
+    memory = parts[0]._replace(finished=jax.tree.map(both, parts[0].finished, parts[1].finished))
     state = training.RunState(
         *[jnp.int32(0)] * 6, replay=jax.tree.map(both, *buffers), memory=memory
     )

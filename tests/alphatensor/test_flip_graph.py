@@ -90,7 +90,9 @@ def test_schemes_become_shorter_and_stay_right(ring):
     scheme = schemes.naive(2, 2, 2, ring)
     masks = flip_graph.pack(scheme, scheme.rank + 2)
     factors = jnp.asarray(np.repeat(masks[..., None], 32, 3))
-    best, ranks = flip_improver.improve(factors, jax.random.key(0), ring=ring, checks=150, plus_after=20)
+    best, ranks = flip_improver.improve(
+        factors, jax.random.key(0), ring=ring, checks=150, plus_after=20
+    )
     assert ranks.max() <= 8 and ranks.min() == 7
     for each, rank in zip(held(best, scheme), ranks, strict=True):
         assert each.rank == rank and schemes.verify(each)

@@ -63,7 +63,9 @@ class PlainGame:
         reward = -1
         if len(self.past) == self.limit:
             reward -= min(
-                sum(self.exact_rank(part, self.modulus) for part in np.moveaxis(self.residual, m, 0))
+                sum(
+                    self.exact_rank(part, self.modulus) for part in np.moveaxis(self.residual, m, 0)
+                )
                 for m in range(3)
             )
         return reward

@@ -19,7 +19,13 @@ from alphajax.alphatensor.network import sample
 COUNT, SIZE, BATCH, K = 4, 5, 2, 3
 HEADS = {
     "transformer": TransformerHead(
-        count=COUNT, size=SIZE, width=8, layers=2, heads=2, head_width=4, widening=2,
+        count=COUNT,
+        size=SIZE,
+        width=8,
+        layers=2,
+        heads=2,
+        head_width=4,
+        widening=2,
         dtype=jnp.dtype("float32"),
     ),
     "dense": DenseHead(count=COUNT, size=SIZE, width=8, layers=2, dtype=jnp.dtype("float32")),
@@ -53,7 +59,9 @@ def test_decoding_step_by_step_is_teaching_all_at_once(name):
             steps.append(logits)
         return jnp.stack(steps, axis=2), feature
 
-    run = jax.jit(lambda method: head.apply(params, memory, tokens, method=method), static_argnums=0)
+    run = jax.jit(
+        lambda method: head.apply(params, memory, tokens, method=method), static_argnums=0
+    )
     taught, feature = run("teach")
     stepped, first = run(stepwise)
     np.testing.assert_allclose(stepped, taught, atol=1e-5)

@@ -25,15 +25,29 @@ CONFIG = InsideConfig(moves=5, side=4, games=8, draws=16, beginnings=2, patience
 
 def agent(game=GAME, config=CONFIG, **training_):
     small = NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-        token_entries=4, value_width=8, value_layers=1, signed_permutations=False,
-    )  # fmt: skip
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=4,
+        value_width=8,
+        value_layers=1,
+        signed_permutations=False,
+    )
     return AlphaTensor(
-        game=game, network=small,
-        training=TrainingConfig(**dict(games=0, batch=8, learner_steps=1, capacity=64, learn=False) | training_),
-        mix=MixConfig(best_share=0.0, order_free=True), uniform=True,
-        beam=BeamConfig(width=64, samples=8192, mutants=8192, moves=6, spread=0.2), inside=config,
-    )  # fmt: skip
+        game=game,
+        network=small,
+        training=TrainingConfig(
+            **dict(games=0, batch=8, learner_steps=1, capacity=64, learn=False) | training_
+        ),
+        mix=MixConfig(best_share=0.0, order_free=True),
+        uniform=True,
+        beam=BeamConfig(width=64, samples=8192, mutants=8192, moves=6, spread=0.2),
+        inside=config,
+    )
 
 
 def summed(factors):
@@ -62,14 +76,18 @@ def test_games_of_few_terms_are_chosen_more_often():
     equal = pool._replace(items=pool.items._replace(rank=jnp.full(16, 12), target=jnp.arange(16)))
     assert choose(jax.random.key(0), equal, GAME, CONFIG).target.tolist() == list(range(8))
     # e of e + 7 shares.
-    often = [choose(jax.random.key(i), pool, GAME, CONFIG).rank.tolist().count(11) for i in range(20)]
+    often = [
+        choose(jax.random.key(i), pool, GAME, CONFIG).rank.tolist().count(11) for i in range(20)
+    ]
     assert set(often) <= {2, 3} and 2.0 < np.mean(often) < 2.5
 
 
 def generation():
     """Naive games, each in an order of its own; in every other one a term is written as two."""
     rng, naive = np.random.default_rng(0), inside.naive_game(GAME, 14)
-    factors = np.stack([np.asarray(naive.factors)[np.append(rng.permutation(12), [12, 13])] for _ in range(8)])
+    factors = np.stack(
+        [np.asarray(naive.factors)[np.append(rng.permutation(12), [12, 13])] for _ in range(8)]
+    )
     for some in factors[1::2]:
         some[12, 1:] = some[0, 1:]
         some[12, 0, :4] = rng.permutation([1, 0, 0, 1])
@@ -86,7 +104,9 @@ def begin(key, games, config=CONFIG):
 
 def look(key, seen, there):
     system = agent()
-    return search({}, key, seen, there, system.playing, system.policy, system.beam, lambda key: None)[0]
+    return search(
+        {}, key, seen, there, system.playing, system.policy, system.beam, lambda key: None
+    )[0]
 
 
 @functools.cache
@@ -103,13 +123,23 @@ def test_a_beginning_in_its_coordinates_and_what_was_not_taken_back_are_the_targ
     assert there.sum() > 8
     for i in np.flatnonzero(there):
         np.testing.assert_array_equal(summed(found.back[i]), found.seen.residual[i])
-        rest = np.einsum("ijk,ia,jb,kc->abc", found.seen.residual[i].astype(int), *found.vectors[i].astype(int)) % 2
+        rest = (
+            np.einsum(
+                "ijk,ia,jb,kc->abc",
+                found.seen.residual[i].astype(int),
+                *found.vectors[i].astype(int),
+            )
+            % 2
+        )
         others = games.factors[i // 2][~found.taken[i]]
         np.testing.assert_array_equal(summed(others) ^ rest, GAME.padded[0])
         terms = counted(found.back[i])
         assert terms == found.taken[i].sum() == found.seen.remaining[i] and 2 <= terms <= 5
         for mode, length in enumerate(found.seen.dims[i]):
-            assert not found.back[i, :, mode, length:].any() and not found.vectors[i, mode, length:].any()
+            assert (
+                not found.back[i, :, mode, length:].any()
+                and not found.vectors[i, mode, length:].any()
+            )
 
 
 def test_beginnings_in_one_game_have_no_term_in_common():
@@ -120,7 +150,9 @@ def test_beginnings_in_one_game_have_no_term_in_common():
 
 def test_what_the_value_likes_is_begun_with_more_often():
     def liked(eagerness):
-        start = jax.jit(functools.partial(begin, config=dataclasses.replace(CONFIG, eagerness=eagerness)))
+        start = jax.jit(
+            functools.partial(begin, config=dataclasses.replace(CONFIG, eagerness=eagerness))
+        )
         score = np.concatenate([start(jax.random.key(i), generation()).score for i in range(5)])
         return score[np.isfinite(score)].mean()
 
@@ -138,7 +170,9 @@ def test_equal_residuals_have_a_search_each():
 
 
 def test_the_most_likely_are_chosen_that_have_nothing_in_common():
-    taken = jnp.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool)
+    taken = jnp.array(
+        [[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], bool
+    )
     likely = jnp.array([1.0, 3.0, 2.0, 0.5, -jnp.inf])
     chosen, there = inside.disjoint(likely, taken, 3)
     assert chosen[:2].tolist() == [1, 3] and there.tolist() == [True, True, False]
@@ -149,7 +183,9 @@ def drawn(config, keys=200):
     game = TensorGame(targets=(tensors.parse("3,3,3"),), ring=Ring(2), history=0)
     factors = inside.naive_game(game, 30).factors
     draw = jax.jit(jax.vmap(lambda key: inside.neighbourhood(key, factors, config)))
-    return np.asarray(factors), *jax.tree.map(np.asarray, draw(jax.random.split(jax.random.key(1), keys)))
+    return np.asarray(factors), *jax.tree.map(
+        np.asarray, draw(jax.random.split(jax.random.key(1), keys))
+    )
 
 
 def test_what_is_taken_back_has_factors_in_common():
@@ -157,7 +193,9 @@ def test_what_is_taken_back_has_factors_in_common():
         factors, taken, _, _ = drawn(InsideConfig(moves=5, sharing=sharing, side=18))
         assert (taken.sum(axis=1) == 5).all() and not taken[:, 27:].any()
         chosen = factors[np.nonzero(taken)[1]].reshape(200, 5, 3, -1)
-        return (chosen[:, :, None] == chosen[:, None]).all(axis=-1).sum() / 200 - 15  # each with itself
+        return (chosen[:, :, None] == chosen[:, None]).all(
+            axis=-1
+        ).sum() / 200 - 15  # each with itself
 
     assert common(4.0) > 1.5 * common(0.0)
 
@@ -167,11 +205,19 @@ def test_what_is_taken_back_spans_no_more_than_it_may():
     assert set(dims.max(axis=1)) == {2, 3} and 2 < taken.sum(axis=1).mean() < 5
     for some, span, lengths in zip(taken, vectors, dims, strict=True):
         # The naive terms' factors are unit vectors: their span's dimension is how many different ones there are.
-        assert [len(np.unique(factors[some][:, mode], axis=0)) for mode in range(3)] == lengths.tolist()
+        assert [
+            len(np.unique(factors[some][:, mode], axis=0)) for mode in range(3)
+        ] == lengths.tolist()
         assert ((span != 0).sum(axis=1) == lengths).all()
         # No other term is in that space, unless there are as many as may be.
-        inner = [(factors[:, mode, None] == factors[some][:, mode]).all(axis=-1).any(axis=1) for mode in range(3)]
-        assert some.sum() == 6 or (np.all(inner, axis=0) & factors.any(axis=(1, 2))).sum() == some.sum()
+        inner = [
+            (factors[:, mode, None] == factors[some][:, mode]).all(axis=-1).any(axis=1)
+            for mode in range(3)
+        ]
+        assert (
+            some.sum() == 6
+            or (np.all(inner, axis=0) & factors.any(axis=(1, 2))).sum() == some.sum()
+        )
 
 
 def test_coordinates():
@@ -196,7 +242,9 @@ def test_a_scheme_in_another_order_or_basis_is_not_new(ring):
     terms = np.zeros((9, 3, 3), np.int8)
     terms[np.arange(9)[:, None], np.arange(3), np.argwhere(game.padded[0])] = 1
     dims = jnp.asarray(game.targets[0].shape, jnp.int8)
-    plain = archive.Finished(jnp.asarray(terms), jnp.int32(9), dims, jnp.int32(0), bases.identity(3))
+    plain = archive.Finished(
+        jnp.asarray(terms), jnp.int32(9), dims, jnp.int32(0), bases.identity(3)
+    )
     basis = bases.random_basis(jax.random.key(3), ring, 3, dims, 0.3)
     turned = bases.change_factors(plain.factors, basis.matrices, ring)[::-1].astype(jnp.int8)
     third = plain._replace(factors=plain.factors.at[0, 0].set(1))
@@ -243,7 +291,9 @@ def test_what_it_began_with_is_learned_from():
 def settle(likeness, key=0):
     games, found, ended = begun()
     config = dataclasses.replace(CONFIG, likeness=likeness)
-    settled = jax.jit(inside.settled, static_argnums=4)(jax.random.key(key), games, found, ended, config)
+    settled = jax.jit(inside.settled, static_argnums=4)(
+        jax.random.key(key), games, found, ended, config
+    )
     return games, found, ended, settled
 
 
@@ -260,7 +310,10 @@ def test_what_takes_the_place_of_what_was_taken_back():
     shorter = games.rank - np.asarray(followed).any(axis=(-2, -1)).sum(axis=1)
     assert ended.left.max() > 0 and shorter.max() > 0 and shorter.min() >= 0
     # Not all stay as they were.
-    assert any({x.tobytes() for x in a} != {x.tobytes() for x in b} for a, b in zip(np.asarray(followed), games.factors, strict=True))
+    assert any(
+        {x.tobytes() for x in a} != {x.tobytes() for x in b}
+        for a, b in zip(np.asarray(followed), games.factors, strict=True)
+    )
     item, known = inside.lesson(found, moves, 5)
     np.testing.assert_array_equal(known, there)
     np.testing.assert_array_equal(np.asarray(item.value)[there], -worth[there])
@@ -282,14 +335,20 @@ def test_of_a_term_that_is_there_twice_nothing_is_left():
 def test_what_has_much_in_common_is_preferred():
     def pairs(likeness):
         games, found, _, _ = settle(0.0)
-        factors = [np.asarray(inside.played(games, found, settle(likeness, key)[3])) for key in range(5)]
+        factors = [
+            np.asarray(inside.played(games, found, settle(likeness, key)[3])) for key in range(5)
+        ]
         return sum((x[:, None] == x).all(axis=-1).sum() for some in factors for x in some)
 
     assert pairs(3.0) > pairs(0.0)
 
 
 def test_factors_in_common():
-    moves = jnp.zeros((3, 3, 2), jnp.int8).at[:2].set(np.array([[[1, 0], [0, 1], [1, 1]], [[1, 0], [1, 1], [1, 1]]], np.int8))
+    moves = (
+        jnp.zeros((3, 3, 2), jnp.int8)
+        .at[:2]
+        .set(np.array([[[1, 0], [0, 1], [1, 1]], [[1, 0], [1, 1], [1, 1]]], np.int8))
+    )
     vectors = jnp.stack([jnp.eye(2, 5, 1 + m, dtype=jnp.int8) for m in range(3)])
     # In the first mode both are the mask 2; so are two others.
     rest = jnp.array([[2, 0, 0], [2, 8, 3], [0, 0, 0]])
@@ -304,7 +363,11 @@ def test_a_run_without_games():
     state = training.init(system, jax.random.key(0), mesh)
     for _ in range(2):
         state, metrics = training.run(system, state, 1, mesh)
-    assert metrics["games"][0] == 0 and metrics["play/beam_moves"][0] > 0 and state.replay.filled[0] > 0
+    assert (
+        metrics["games"][0] == 0
+        and metrics["play/beam_moves"][0] > 0
+        and state.replay.filled[0] > 0
+    )
     assert np.isfinite(metrics["learn/policy_loss"][0])
     # A generation on each device.
     pool = state.memory.finished
@@ -315,10 +378,14 @@ def test_a_run_without_games():
 
 def test_one_network_for_all_sizes():
     shapes = [
-        jax.tree.map(lambda x: x.shape, jax.eval_shape(
-            presets.make("inside-z2", target=tensors.parse(name)).policy.init, jax.random.key(0)
-        )) for name in ("2,3,3", "4,4,4")
-    ]  # fmt: skip
+        jax.tree.map(
+            lambda x: x.shape,
+            jax.eval_shape(
+                presets.make("inside-z2", target=tensors.parse(name)).policy.init, jax.random.key(0)
+            ),
+        )
+        for name in ("2,3,3", "4,4,4")
+    ]
     assert shapes[0] == shapes[1]
 
 
@@ -355,13 +422,31 @@ def test_nonsense_is_refused(config, says):
     "config, says",
     [
         (dict(beam=BeamConfig()), "training.games: received 0 without a beam"),
-        (dict(inside=dataclasses.replace(CONFIG, moves=13)), "needs beam.moves of at least inside.moves"),
-        (dict(inside=dataclasses.replace(CONFIG, beginnings=9)), "needs beam.width of at least inside.games"),
-        (dict(beam=BeamConfig(width=64, samples=1024, block=1), inside=dataclasses.replace(CONFIG, games=32)), "needs beam.samples of 32"),
-        (dict(inside=dataclasses.replace(CONFIG, draws=1)), "needs inside.draws of at least inside.beginnings"),
+        (
+            dict(inside=dataclasses.replace(CONFIG, moves=13)),
+            "needs beam.moves of at least inside.moves",
+        ),
+        (
+            dict(inside=dataclasses.replace(CONFIG, beginnings=9)),
+            "needs beam.width of at least inside.games",
+        ),
+        (
+            dict(
+                beam=BeamConfig(width=64, samples=1024, block=1),
+                inside=dataclasses.replace(CONFIG, games=32),
+            ),
+            "needs beam.samples of 32",
+        ),
+        (
+            dict(inside=dataclasses.replace(CONFIG, draws=1)),
+            "needs inside.draws of at least inside.beginnings",
+        ),
         (dict(inside=dataclasses.replace(CONFIG, games=5, draws=9)), "that is a multiple of 32"),
         (dict(game=TensorGame(targets=GAME.targets, ring=Ring())), "needs one target, over Z2"),
-        (dict(game=TensorGame(targets=(tensors.parse("3,4,8"),), ring=Ring(2))), "needs modes of at most 31"),
+        (
+            dict(game=TensorGame(targets=(tensors.parse("3,4,8"),), ring=Ring(2))),
+            "needs modes of at most 31",
+        ),
         (dict(mix=MixConfig()), "needs training.games=0 and mix.best_share=0.0"),
         (dict(training=TrainingConfig(games=1)), "needs training.games=0"),
         (dict(beam=BeamConfig(width=64, views=1)), "needs no beam.classes, no beam.views"),

@@ -24,10 +24,16 @@ a22*(-b11+b12+b21-b22-b23-b31+b33) (-a11+a21+a22)*(b11-b12+b22) (a21+a22)*(-b11+
 (a13-a33)*(b22-b32) a13*b31 (a32+a33)*(-b31+b32) (-a13+a22+a23)*(b23+b31-b33) (a13-a23)*(b23-b33)
 (a22+a23)*(-b31+b33) a12*b21 a23*b32 a21*b13 a31*b12 a33*b33"""
 LADERMAN_C = {
-    "11": (6, 14, 19), "12": (1, 4, 5, 6, 12, 14, 15), "13": (6, 7, 9, 10, 14, 16, 18),
-    "21": (2, 3, 4, 6, 14, 16, 17), "22": (2, 4, 5, 6, 20), "23": (14, 16, 17, 18, 21),
-    "31": (6, 7, 8, 11, 12, 13, 14), "32": (12, 13, 14, 15, 22), "33": (6, 7, 8, 9, 23),
-}  # fmt: skip
+    "11": (6, 14, 19),
+    "12": (1, 4, 5, 6, 12, 14, 15),
+    "13": (6, 7, 9, 10, 14, 16, 18),
+    "21": (2, 3, 4, 6, 14, 16, 17),
+    "22": (2, 4, 5, 6, 20),
+    "23": (14, 16, 17, 18, 21),
+    "31": (6, 7, 8, 11, 12, 13, 14),
+    "32": (12, 13, 14, 15, 22),
+    "33": (6, 7, 8, 9, 23),
+}
 
 
 def from_masks(text, sizes):
@@ -67,8 +73,10 @@ def rebased(scheme, rng):
 def walked(scheme, flips, seed):
     """A random walk in the flip graph mod 2."""
     generator = random.Random(seed)
-    rows = [[sum(int(b) << x for x, b in enumerate(f[:, r])) for f in scheme.factors]
-            for r in range(scheme.rank)]  # fmt: skip
+    rows = [
+        [sum(int(b) << x for x, b in enumerate(f[:, r])) for f in scheme.factors]
+        for r in range(scheme.rank)
+    ]
     for _ in range(flips):
         r, s, mode = (generator.randrange(k) for k in (len(rows), len(rows), 3))
         if r != s and rows[r][mode] == rows[s][mode]:

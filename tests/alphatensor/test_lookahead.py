@@ -52,9 +52,18 @@ def test_the_best_by_a_perfect_value_are_kept():
 @pytest.mark.parametrize("root_samples", [0, SAMPLES])
 def test_a_policy_looks_ahead_at_the_root_only_if_asked(root_samples):
     config = NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-        token_entries=2, value_width=8, value_layers=1, root_samples=root_samples,
-    )  # fmt: skip
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=2,
+        value_width=8,
+        value_layers=1,
+        root_samples=root_samples,
+    )
     policy = NetworkPolicy(game=GAME, config=config)
     params = jax.jit(policy.init)(jax.random.key(0))
     seen = jax.tree.map(lambda x: x[None], GAME.observe(GAME.init(jax.random.key(0))))

@@ -136,8 +136,11 @@ def test_an_infinity_stays_where_it_belongs():
 def test_error_report():
     rows = error_report(STRASSEN, 64, (0, 1), ("float32", "bfloat16"), trials=2)
     assert [(row.dtype, row.levels) for row in rows] == [
-        ("float32", 0), ("float32", 1), ("bfloat16", 0), ("bfloat16", 1)
-    ]  # fmt: skip
+        ("float32", 0),
+        ("float32", 1),
+        ("bfloat16", 0),
+        ("bfloat16", 1),
+    ]
     assert all(row.error == row.plain for row in rows if row.levels == 0)
     assert all(0 < row.plain < 0.01 and row.error < 50 * row.plain for row in rows)
     assert rows[1].error < 1e-5 < rows[3].error

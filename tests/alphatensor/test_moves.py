@@ -55,7 +55,9 @@ def test_a_tensor_that_is_one_term_is_found(ring):
     found, there = find(jnp.asarray(tensors))
     known = np.ones(len(moves), bool) if ring.modulus else (np.abs(tensors) == 1).any((1, 2, 3))
     np.testing.assert_array_equal(there, known)
-    np.testing.assert_array_equal(np.asarray(found)[known], np.asarray(canonical(jnp.asarray(moves), ring))[known])
+    np.testing.assert_array_equal(
+        np.asarray(found)[known], np.asarray(canonical(jnp.asarray(moves), ring))[known]
+    )
     assert not np.asarray(found)[~known].any()
     sums = ring.reduce(tensors + np.roll(tensors, 1, axis=0))
     found, there = find(jnp.asarray(sums))
@@ -64,7 +66,10 @@ def test_a_tensor_that_is_one_term_is_found(ring):
     assert (~there).sum() > len(moves) // 2 and not np.asarray(find(sums[:1] * 0)[1]).any()
     if not ring.modulus:
         for tensor in sums[~there & (np.abs(sums).max((1, 2, 3)) == 1)]:
-            ranks = [np.linalg.matrix_rank(np.moveaxis(tensor, m, 0).reshape(len(tensor), -1)) for m in range(3)]
+            ranks = [
+                np.linalg.matrix_rank(np.moveaxis(tensor, m, 0).reshape(len(tensor), -1))
+                for m in range(3)
+            ]
             assert max(ranks) > 1
 
 

@@ -15,8 +15,18 @@ from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, Un
 from alphajax.alphatensor.tensors import from_array, matmul
 
 TINY = dict(
-    width=8, blocks=1, heads=1, head_width=8, widening=1, policy_width=8, policy_layers=1,
-    policy_heads=1, policy_head_width=8, policy_widening=1, value_width=8, value_layers=1,
+    width=8,
+    blocks=1,
+    heads=1,
+    head_width=8,
+    widening=1,
+    policy_width=8,
+    policy_layers=1,
+    policy_heads=1,
+    policy_head_width=8,
+    policy_widening=1,
+    value_width=8,
+    value_layers=1,
     quantiles=4,
 )
 CHEAP = dict(TINY, torso="dense", head="dense")
@@ -162,8 +172,13 @@ def demonstration_batch(policy, count=16):
     game = policy.game
     dims = jnp.asarray(np.array([game.targets[-1].shape] * count, np.int8))
     found = jax.jit(demonstrations.synthetic, static_argnums=(3, 4, 5, 6))(
-        jax.random.key(5), jnp.full(count, game.max_moves), dims, game,
-        demonstrations.Distribution(), 2, True,
+        jax.random.key(5),
+        jnp.full(count, game.max_moves),
+        dims,
+        game,
+        demonstrations.Distribution(),
+        2,
+        True,
     )
     ones = jnp.ones(count)
     return Batch(*found, ones, ones)
@@ -203,8 +218,12 @@ def test_moves_without_weight_cannot_spoil_the_loss():
     bad = jnp.concatenate([jnp.zeros_like(good), jnp.ones_like(good)], axis=1)
     weights = jnp.array([[1.0, 0.0, 0.0]] * 3 + [[0.0] * 3])
     batch = Batch(
-        obs, jnp.concatenate([good, bad], axis=1), weights, -jnp.ones(4),
-        policy_weight=jnp.array([1.0, 1.0, 0.0, 0.0]), value_weight=jnp.array([1.0, 0.0, 0.0, 0.0]),
+        obs,
+        jnp.concatenate([good, bad], axis=1),
+        weights,
+        -jnp.ones(4),
+        policy_weight=jnp.array([1.0, 1.0, 0.0, 0.0]),
+        value_weight=jnp.array([1.0, 0.0, 0.0, 0.0]),
     )
     params = jax.jit(policy.init)(jax.random.key(0))
     grad = jax.jit(jax.value_and_grad(policy.loss, has_aux=True))
@@ -235,9 +254,11 @@ def test_bfloat16_stays_inside_the_network(config):
     )
     log_probs, quantiles = jax.eval_shape(policy.evaluate, params, obs, moves)
     assert {x.dtype for x in (weights, value, log_probs, quantiles)} == {jnp.dtype("float32")}
-    text = str(jax.make_jaxpr(policy.evaluate)(*jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), (params, obs, moves)
-    )))
+    text = str(
+        jax.make_jaxpr(policy.evaluate)(
+            *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, obs, moves))
+        )
+    )
     assert "bf16" in text
 
 

@@ -67,7 +67,9 @@ def moves(ring, count=40, side=9, symmetry=SYMMETRIES["cycled"]):
         factors[..., 0] = 1
     index = np.arange(count)
     which = index // 5 * 4 + index % 5 - 1  # 0 to 31 where the share is
-    single = np.asarray(alone(symmetry, jnp.asarray(factors), jnp.asarray(which % len(symmetry.kept))))
+    single = np.asarray(
+        alone(symmetry, jnp.asarray(factors), jnp.asarray(which % len(symmetry.kept)))
+    )
     factors = np.where((index % 5 > 0)[:, None, None], single, factors)
     factors[::5, 2] *= -1
     return np.asarray(spell(jnp.asarray(ring.reduce(factors), jnp.int8), ring))
@@ -76,7 +78,9 @@ def moves(ring, count=40, side=9, symmetry=SYMMETRIES["cycled"]):
 def mirror(tensor, n, m):
     """What the n x m times m x m product becomes when A, B, C are replaced by C', B', A'."""
     out = np.zeros_like(tensor)
-    for (i, j), (k, h), (p, q) in itertools.product(*(np.ndindex(x) for x in ((n, m), (m, m), (m, n)))):
+    for (i, j), (k, h), (p, q) in itertools.product(
+        *(np.ndindex(x) for x in ((n, m), (m, m), (m, n)))
+    ):
         out[q * m + p, h * m + k, j * n + i] = tensor[i * m + j, k * m + h, p * n + q]
     return out
 
@@ -86,7 +90,9 @@ def renumber(tensor, orders):
     out = np.zeros_like(tensor)
     n, m, p = (len(order) for order in orders)
     rows, inner, columns = orders
-    for (i, j), (k, h), (q, r) in itertools.product(*(np.ndindex(x) for x in ((n, m), (m, p), (p, n)))):
+    for (i, j), (k, h), (q, r) in itertools.product(
+        *(np.ndindex(x) for x in ((n, m), (m, p), (p, n)))
+    ):
         out[i * m + j, k * p + h, q * n + r] = tensor[
             rows[i] * m + inner[j], inner[k] * p + columns[h], columns[q] * n + rows[r]
         ]
@@ -132,7 +138,9 @@ def test_an_orbit_is_symmetric_and_as_small_as_can_be(ring, symmetry):
         if symmetry in (SYMMETRIES["transposed"], SYMMETRIES["both"], SYMMETRIES["all"]):
             np.testing.assert_array_equal(mirror(total, 3 if cyclic else 2, 3), total)
         if symmetry in (SYMMETRIES["reversed"], SYMMETRIES["all"]):
-            np.testing.assert_array_equal(renumber(total, from_the_end(3 if cyclic else 2, 3, 3)), total)
+            np.testing.assert_array_equal(
+                renumber(total, from_the_end(3 if cyclic else 2, 3, 3)), total
+            )
         each = {tensor(term[None], ring).tobytes() for term in terms}
         assert len(each) == len(terms)
     whole = symmetry.order
@@ -142,7 +150,9 @@ def test_an_orbit_is_symmetric_and_as_small_as_can_be(ring, symmetry):
 @symmetries
 def test_a_tensor_is_what_one_of_each_equal_entries_says(symmetry):
     places = symmetry.entries((9, 9, 9), 9)
-    every = np.concatenate([symmetry.expand(x[None], Ring()) for x in moves(Ring(), symmetry=symmetry)])
+    every = np.concatenate(
+        [symmetry.expand(x[None], Ring()) for x in moves(Ring(), symmetry=symmetry)]
+    )
     totals = [tensor(symmetry.expand(move[None], Ring()), Ring()).reshape(-1) for move in every]
     equal = np.all([x[:, None] == x[places] for x in totals], axis=0)
     assert equal.any(axis=1).all()  # each entry is always the same as one that is shown
@@ -154,7 +164,10 @@ def test_a_tensor_is_what_one_of_each_equal_entries_says(symmetry):
 def test_chosen_vectors_see_what_all_see(symmetry, prime):
     ring, dims = Ring(prime), (9,) * 3 if symmetry.modes() == [0] else (6, 9, 6)
     every = moves(ring, symmetry=symmetry)
-    totals = [sum(tensor(symmetry.expand(x[None], ring), ring) for x in some) % prime for some in every.reshape(8, 5, 3, 9)]
+    totals = [
+        sum(tensor(symmetry.expand(x[None], ring), ring) for x in some) % prime
+        for some in every.reshape(8, 5, 3, 9)
+    ]
     seen = jnp.asarray(np.stack(totals)[:, : dims[0], : dims[1], : dims[2]], jnp.int8)
     for mode in symmetry.modes():
         vectors, chosen = probes(dims[mode], prime, 60, symmetry, mode)
@@ -173,7 +186,9 @@ def test_signs_do_not_matter_to_an_orbit(ring, symmetry):
     played = moves(ring, symmetry=symmetry)
     other = np.where(np.arange(3)[:, None] < 2, -played, played)  # what a change of bases may leave
     counts = np.asarray(terms_of(symmetry, jnp.asarray(played), ring))
-    np.testing.assert_array_equal(np.asarray(terms_of(symmetry, jnp.asarray(ring.reduce(other), jnp.int8), ring)), counts)
+    np.testing.assert_array_equal(
+        np.asarray(terms_of(symmetry, jnp.asarray(ring.reduce(other), jnp.int8), ring)), counts
+    )
     for one, two in zip(played, ring.reduce(other).astype(np.int8), strict=True):
         total = tensor(symmetry.expand(one[None], ring), ring)
         np.testing.assert_array_equal(tensor(symmetry.expand(two[None], ring), ring), total)
@@ -217,17 +232,23 @@ GAMES = {
     "halved": dict(targets=(tensors.matmul(2, 4, 3),), reversed=True, halved=True),
 }
 CASES = {
-    "Z, both": (Ring(), GAMES["both"]), "Z2, transposed": (Ring(2), GAMES["transposed"]),
-    "Z2, cycled": (Ring(2), GAMES["cycled"]), "Z3, cycled": (Ring(3), GAMES["cycled"]),
-    "Z, all": (Ring(), GAMES["all"]), "Z2, halved": (Ring(2), GAMES["halved"]),
-}  # fmt: skip
+    "Z, both": (Ring(), GAMES["both"]),
+    "Z2, transposed": (Ring(2), GAMES["transposed"]),
+    "Z2, cycled": (Ring(2), GAMES["cycled"]),
+    "Z3, cycled": (Ring(3), GAMES["cycled"]),
+    "Z, all": (Ring(), GAMES["all"]),
+    "Z2, halved": (Ring(2), GAMES["halved"]),
+}
 
 
 @pytest.mark.parametrize("ring, settings", CASES.values(), ids=CASES)
 def test_demonstrations_are_symmetric_and_end_at_zero(ring, settings):
     game = TensorGame(ring=ring, history=0, **settings)
     count, labels = 64, 4
-    limits, dims = jnp.full((count,), 8), jnp.broadcast_to(np.array(game.targets[0].shape, np.int8), (count, 3))
+    limits, dims = (
+        jnp.full((count,), 8),
+        jnp.broadcast_to(np.array(game.targets[0].shape, np.int8), (count, 3)),
+    )
     make = jax.jit(
         lambda key: demonstrations.synthetic(
             key, limits, dims, game, demonstrations.Distribution(), labels
@@ -256,7 +277,9 @@ def test_demonstrations_are_symmetric_and_end_at_zero(ring, settings):
 def test_bases_and_moves_keep_what_is_symmetric(ring, settings):
     game = TensorGame(ring=ring, history=0, **settings)
     network = NetworkConfig(signed_permutations=False, token_entries=1)
-    agent = AlphaTensor(game=game, network=network, mix=MixConfig(canonical_share=0.0, basis_density=0.4))
+    agent = AlphaTensor(
+        game=game, network=network, mix=MixConfig(canonical_share=0.0, basis_density=0.4)
+    )
     memory = agent.init_memory(1)
     states, begun = jax.jit(agent.start, static_argnums=2)(jax.random.key(0), memory, 8)
     generator = np.random.default_rng(0)
@@ -276,7 +299,9 @@ def test_bases_and_moves_keep_what_is_symmetric(ring, settings):
 
 
 def test_taught_moves_may_have_room_for_all_their_terms():
-    game = TensorGame(targets=(tensors.matmul(3, 3, 3),), ring=Ring(2), history=0, cyclic=True, transposed=True)
+    game = TensorGame(
+        targets=(tensors.matmul(3, 3, 3),), ring=Ring(2), history=0, cyclic=True, transposed=True
+    )
     limits, dims = jnp.full((256,), 27), jnp.full((256, 3), 9, jnp.int8)
     distribution = demonstrations.Distribution(terms=3)
     make = jax.jit(lambda key: demonstrations.synthetic(key, limits, dims, game, distribution, 3))
@@ -287,18 +312,26 @@ def test_taught_moves_may_have_room_for_all_their_terms():
 
 
 def test_matrices_that_change_bases_commute_with_exchanges():
-    symmetry = group(cycled(16), transposed(4, 4, 16), renumbered(from_the_end(4, 4, 4), 16),
-                     renumbered([np.array([2, 3, 0, 1])] * 3, 16))  # fmt: skip
+    symmetry = group(
+        cycled(16),
+        transposed(4, 4, 16),
+        renumbered(from_the_end(4, 4, 4), 16),
+        renumbered([np.array([2, 3, 0, 1])] * 3, 16),
+    )
     assert symmetry.order == 24
     for ring in (Ring(2), Ring(3)):
         basis = bases.symmetric_basis(jax.random.key(1), ring, jnp.full(3, 16), 0.4, symmetry)
         matrices, inverses = (np.asarray(x) for x in basis)
-        np.testing.assert_array_equal(ring.reduce(matrices @ inverses), np.broadcast_to(np.eye(16), (3, 16, 16)))
+        np.testing.assert_array_equal(
+            ring.reduce(matrices @ inverses), np.broadcast_to(np.eye(16), (3, 16, 16))
+        )
         assert (matrices != np.eye(16)).any()
         whole = np.zeros((3, 16, 3, 16), int)
         whole[range(3), :, range(3)] = matrices
         for element in symmetry.table:
-            np.testing.assert_array_equal(whole.reshape(48, 48)[element][:, element], whole.reshape(48, 48))
+            np.testing.assert_array_equal(
+                whole.reshape(48, 48)[element][:, element], whole.reshape(48, 48)
+            )
 
 
 def test_a_finished_game_counts_terms_not_moves():
@@ -333,11 +366,18 @@ def test_what_is_not_symmetric_is_refused():
     with pytest.raises(ValueError, match="cyclic: target 2,2,3"):
         TensorGame(targets=(tensors.matmul(2, 2, 3),), cyclic=True)
     for target in (tensors.matmul(2, 2, 3), tensors.skew(3)):
-        with pytest.raises(ValueError, match=f"transposed: received target {target.name}; expected one"):
+        with pytest.raises(
+            ValueError, match=f"transposed: received target {target.name}; expected one"
+        ):
             TensorGame(targets=(target,), transposed=True)
-    with pytest.raises(ValueError, match="reversed: received target skew3; expected one matrix product"):
+    with pytest.raises(
+        ValueError, match="reversed: received target skew3; expected one matrix product"
+    ):
         TensorGame(targets=(tensors.skew(3),), reversed=True)
-    with pytest.raises(ValueError, match="halved: received target 3,3,3; expected one matrix product with an even size"):
+    with pytest.raises(
+        ValueError,
+        match="halved: received target 3,3,3; expected one matrix product with an even size",
+    ):
         TensorGame(targets=(tensors.matmul(3, 3, 3),), halved=True)
     # What these would generate together has no end worth waiting for.
     for ring in (Ring(), Ring(2)):
@@ -349,7 +389,11 @@ def test_what_is_not_symmetric_is_refused():
     game = TensorGame(targets=(PRODUCT,), cyclic=True)
     for name, network, mix in (
         ("network.signed_permutations", NetworkConfig(token_entries=4), MixConfig()),
-        ("mix.flip_checks", NetworkConfig(signed_permutations=False, token_entries=4), MixConfig(flip_checks=1)),
+        (
+            "mix.flip_checks",
+            NetworkConfig(signed_permutations=False, token_entries=4),
+            MixConfig(flip_checks=1),
+        ),
     ):
         with pytest.raises(ValueError, match=name):
             AlphaTensor(game=game, network=network, mix=mix)

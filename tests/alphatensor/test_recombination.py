@@ -46,7 +46,8 @@ def test_ten_four_nine_by_table_and_explicitly(three, two_three_four):
     assert plan.rank == 255  # Fawzi et al. (2022); 259 before
     assert [sum(part) for part in plan.parts] == [10, 4, 9]
     held = [
-        composition.project(three, *keep) for keep in itertools.product((3, [0, 1], [0, 2]), repeat=3)
+        composition.project(three, *keep)
+        for keep in itertools.product((3, [0, 1], [0, 2]), repeat=3)
     ]
     fifteen = min((s for s in held if sorted(s.sizes) == [2, 3, 3]), key=lambda s: s.rank)
     explicit = recombination.recombine(plan, [two_three_four, fifteen])

@@ -318,10 +318,24 @@ def test_bad_json_is_the_documented_error(tmp_path, text):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("u", [[1.5]]), ("u", [["1/0"]]), ("u", [[True]]), ("u", 3), ("u", [[1], [1, 2]]), ("rank", 2),
-     ("rank", 10**12), ("rank", None), ("sizes", [1, 1]), ("sizes", "1,1"), ("ring", "R"),
-     ("ring", None), ("c", "up"), ("format", "other"), ("v", [[[1]]])],
-)  # fmt: skip
+    [
+        ("u", [[1.5]]),
+        ("u", [["1/0"]]),
+        ("u", [[True]]),
+        ("u", 3),
+        ("u", [[1], [1, 2]]),
+        ("rank", 2),
+        ("rank", 10**12),
+        ("rank", None),
+        ("sizes", [1, 1]),
+        ("sizes", "1,1"),
+        ("ring", "R"),
+        ("ring", None),
+        ("c", "up"),
+        ("format", "other"),
+        ("v", [[[1]]]),
+    ],
+)
 def test_forged_json_is_the_documented_error(tmp_path, field, value):
     path = tmp_path / "bad.json"
     save_json(path, naive(1, 1, 1))

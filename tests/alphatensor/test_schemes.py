@@ -182,9 +182,13 @@ def test_a_scheme_without_products_is_a_scheme(ring):
     assert renumber_c(nothing.w, 4, 2).shape == (8, 0)
     s = strassen(ring)
     for scheme in (
-        permute(nothing, (3, 2, 4)), canonical(nothing), concatenate(nothing, nothing, "m"),
-        tensor_product(nothing, s), tensor_product(s, nothing), project(nothing, 1, 2, 3),
-    ):  # fmt: skip
+        permute(nothing, (3, 2, 4)),
+        canonical(nothing),
+        concatenate(nothing, nothing, "m"),
+        tensor_product(nothing, s),
+        tensor_product(s, nothing),
+        project(nothing, 1, 2, 3),
+    ):
         n, m, p = scheme.sizes
         assert scheme.rank == 0 and verify(scheme).wrong_entries == n * m * p
     assert verify(direct_sum(nothing, nothing), np.zeros((12, 24, 16), int))

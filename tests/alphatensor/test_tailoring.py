@@ -55,7 +55,13 @@ def test_on_this_device():
 
 def test_structure_is_what_decides_the_time():
     assert tailoring.structure(STRASSEN) == tailoring.structure(shuffled(STRASSEN))
-    different = [STRASSEN, WINOGRAD, NAIVE, schemes.strassen("Z2"), cyclic(concatenate(NAIVE, NAIVE, "n"))]
+    different = [
+        STRASSEN,
+        WINOGRAD,
+        NAIVE,
+        schemes.strassen("Z2"),
+        cyclic(concatenate(NAIVE, NAIVE, "n")),
+    ]
     assert len({tailoring.structure(scheme) for scheme in different}) == 5
 
 

@@ -56,9 +56,11 @@ def test_targets_are_hashable_values():
 @pytest.mark.parametrize(
     "text, same",
     [
-        ("2,2,3", tensors.matmul(2, 2, 3)), (" 2x2x3 ", tensors.matmul(2, 2, 3)),
+        ("2,2,3", tensors.matmul(2, 2, 3)),
+        (" 2x2x3 ", tensors.matmul(2, 2, 3)),
         ("3,3,3/1,3/2", tensors.matmul_without_cubes(3, [[1, 3], [2]])),
-        ("skew4", tensors.skew(4)), ("cyclic8", tensors.cyclic(8)),
+        ("skew4", tensors.skew(4)),
+        ("cyclic8", tensors.cyclic(8)),
     ],
 )
 def test_parse(text, same):
@@ -91,7 +93,10 @@ def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
         (lambda: tensors.skew(1), "at least 2"),
         (lambda: tensors.parse("2,2"), "expected n,m,p"),
         (lambda: tensors.parse("2,3,3/1,2"), "only of a square product"),
-        (lambda: tensors.parse("3,3,3/1,3"), "received 1,3; expected each of 1..3 in one of the parts"),
+        (
+            lambda: tensors.parse("3,3,3/1,3"),
+            "received 1,3; expected each of 1..3 in one of the parts",
+        ),
         (lambda: tensors.parse("3,3,3/1,3/x"), "expected n,m,p"),
         (lambda: tensors.parse("nothing.npy"), "cannot read"),
         (lambda: tensors.from_array(np.zeros((2, 2, 2), int)), "zero everywhere"),

@@ -62,7 +62,9 @@ def test_a_cell_of_a_grid_starts_from_its_own_fibre():
     """Grid g is indexed by modes g and g + 1; the mode left over is its features."""
     residual, past = jacobians(0)
     for i, j in np.ndindex(S, S):
-        for grid, fibre in enumerate(((i, j, slice(None)), (slice(None), i, j), (j, slice(None), i))):
+        for grid, fibre in enumerate(
+            ((i, j, slice(None)), (slice(None), i, j), (j, slice(None), i))
+        ):
             expected = np.zeros((S, S, S), bool)
             expected[fibre] = True
             np.testing.assert_array_equal(residual[grid, i, j], expected)
@@ -157,7 +159,10 @@ def test_a_dense_torso_sees_nothing_beyond_the_modes_lengths():
     torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (2, 3, S))
     obs = observation(jnp.int8)
     params = jax.eval_shape(torso.init, jax.random.key(0), obs)
-    inputs, steps = 2 * 3 * S, 3 * 3 + 7 * 2 + 7 * 2  # vectors times ranks, which the shorter side bounds
+    inputs, steps = (
+        2 * 3 * S,
+        3 * 3 + 7 * 2 + 7 * 2,
+    )  # vectors times ranks, which the shorter side bounds
     assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + steps + 7
 
 

@@ -16,7 +16,9 @@ def _load_script():
     monkeypatch.syspath_prepend(str(EXPERIMENTS))  # scripts import their neighbours
 
     def load(name: str):
-        spec = importlib.util.spec_from_file_location(f"experiments_{name}", EXPERIMENTS / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(
+            f"experiments_{name}", EXPERIMENTS / f"{name}.py"
+        )
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up

@@ -46,8 +46,11 @@ def environment(cache: Path) -> dict:
 def start(cache: Path, *words) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *map(str, words)],
-        env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:

@@ -18,7 +18,21 @@ from alphajax.alphatensor import presets, scheme_files, schemes
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphatensor.py"
 LENGTH = ["--iterations", "6", "--save-seconds", "0", "--stop-at", "0", "--devices", "2"]
-SMALL = ["--set", "training.warmup_steps=8", "training.learner_steps=4", "training.batch=32", "training.games=16", "search.simulations=8", "search.candidates=8", "network.width=16", "network.blocks=1", "network.policy_width=16", "beam.width=32", "beam.samples=1024", "beam.moves=8"]
+SMALL = [
+    "--set",
+    "training.warmup_steps=8",
+    "training.learner_steps=4",
+    "training.batch=32",
+    "training.games=16",
+    "search.simulations=8",
+    "search.candidates=8",
+    "network.width=16",
+    "network.blocks=1",
+    "network.policy_width=16",
+    "beam.width=32",
+    "beam.samples=1024",
+    "beam.moves=8",
+]
 
 
 def environment(cache: Path) -> dict:
@@ -35,8 +49,11 @@ def environment(cache: Path) -> dict:
 def start(cache: Path, *words, script: Path = SCRIPT) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, words)],
-        env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -59,7 +76,10 @@ def final_state(run: Path) -> list[np.ndarray]:
     handler = ocp.PyTreeCheckpointer()
     tree = handler.metadata(newest / "state").item_metadata.tree
     plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-    return [np.asarray(x) for x in jax.tree.leaves(handler.restore(newest / "state", restore_args=plain))]
+    return [
+        np.asarray(x)
+        for x in jax.tree.leaves(handler.restore(newest / "state", restore_args=plain))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +170,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_be_is_refused_before_anything_is_compiled(words, tmp_path, capsys, monkeypatch):
+def test_what_cannot_be_is_refused_before_anything_is_compiled(
+    words, tmp_path, capsys, monkeypatch
+):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     monkeypatch.chdir(tmp_path)
     import alphatensor
@@ -179,6 +201,10 @@ def test_the_paper_preset_has_the_papers_widths():
     assert system.game.side == 25
     assert system.policy.alphabet.count == 15
     assert system.policy.alphabet.size == 3125
-    assert (system.network.width, system.network.blocks, system.network.policy_width) == (512, 8, 2048)
+    assert (system.network.width, system.network.blocks, system.network.policy_width) == (
+        512,
+        8,
+        2048,
+    )
     assert (system.search.simulations, system.search.candidates) == (800, 32)
     assert system.training.batch == 2048

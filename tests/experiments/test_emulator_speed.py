@@ -30,6 +30,7 @@ def test_all_representations_hold_the_same_after_the_same_program(representation
     rows[:, 0] = [Op.CMP, 0, 1]
     found = {}
     for name, machine in representations.items():
+
         def run(state, machine=machine):
             def step(state, instruction):
                 return machine.step(state, instruction), None

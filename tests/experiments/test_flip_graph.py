@@ -24,8 +24,11 @@ def flip(*words) -> subprocess.CompletedProcess:
     }
     return subprocess.run(
         [sys.executable, str(SCRIPT), *map(str, words)],
-        env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 @pytest.fixture(scope="module")

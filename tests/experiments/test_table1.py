@@ -107,7 +107,13 @@ def test_a_kept_run_brings_in_what_the_tables_of_methods_hold(script, tmp_path):
 
 @pytest.mark.parametrize(
     "length, told, shown",
-    [(57, None, "57"), (56, 57, "**56**"), (None, 56, "**56***"), (60, 58, "(58*)"), (None, None, "-")],
+    [
+        (57, None, "57"),
+        (56, 57, "**56**"),
+        (None, 56, "**56***"),
+        (60, 58, "(58*)"),
+        (None, None, "-"),
+    ],
 )
 def test_entries(script, length, told, shown):
     assert script.entry(length, told, 57) == shown
@@ -126,7 +132,8 @@ def test_the_command_line(tmp_path):
     shutil.copytree(SCRIPT.parent, tmp_path / "experiments")
     shown = subprocess.run(
         [sys.executable, str(tmp_path / "experiments" / "table1.py"), "--show"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert shown.returncode == 0, shown.stderr
     assert "| sort8 | 92 | 91 | 91 |" in shown.stdout

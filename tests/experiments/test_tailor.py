@@ -26,13 +26,21 @@ pytest.importorskip("matplotlib")
 SYSTEM = AlphaTensor(
     game=TensorGame(targets=(tensors.matmul(1, 2, 1),), ring=Ring(2), history=0),
     network=NetworkConfig(
-        torso="dense", head="dense", width=8, blocks=1, widening=1, policy_width=8, policy_layers=1,
-        token_entries=1, value_width=8, value_layers=1,
+        torso="dense",
+        head="dense",
+        width=8,
+        blocks=1,
+        widening=1,
+        policy_width=8,
+        policy_layers=1,
+        token_entries=1,
+        value_width=8,
+        value_layers=1,
     ),
     search=SearchConfig(simulations=4, candidates=3),
     training=TrainingConfig(learner_steps=1, batch=8, games=16, capacity=64),
     mix=MixConfig(pool=16),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(name="script", scope="module")
@@ -71,9 +79,14 @@ def test_a_run_leaves_a_histogram_and_the_fastest_scheme(script, ratios, tmp_pat
 
     def run(iterations, resume):
         args = script.Args(
-            Path("start"), out=tmp_path / "run", before=1, iterations=iterations, resume=resume, devices=2,
+            Path("start"),
+            out=tmp_path / "run",
+            before=1,
+            iterations=iterations,
+            resume=resume,
+            devices=2,
             minutes=1e6,
-        )  # fmt: skip
+        )
         folder = runs.RunFolder(args.out, {"test": 1}, resume=resume)
         book = script.Book(folder.path / "latencies.json", Latencies(Bench()), 1.0, 1, 5)
         assert script.tune(args, system, params, folder, book) == 0
@@ -96,8 +109,10 @@ def test_a_run_leaves_a_histogram_and_the_fastest_scheme(script, ratios, tmp_pat
 def test_bad_input_is_said(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "devices", type("Stub", (), {"set_up_jax": lambda *_: None}))
     for args in (
-        script.Args(tmp_path), script.Args(tmp_path, before=0), script.Args(tmp_path, resume=True)
-    ):  # fmt: skip
+        script.Args(tmp_path),
+        script.Args(tmp_path, before=0),
+        script.Args(tmp_path, resume=True),
+    ):
         with pytest.raises(SystemExit) as end:
             script.main(args)
         assert end.value.code == 2
