@@ -144,8 +144,3 @@ def auto_reset_step(
     fresh = game.init(key)
     state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, state)
     return state, reward, ended
-
-
-def length(mask: Bool[Array, "B T"]) -> Int[Array, " B"]:
-    """Steps that each game took."""
-    return jnp.sum(mask, axis=1, dtype=jnp.int32)

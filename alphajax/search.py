@@ -42,6 +42,18 @@ from alphajax.games import Action, Observation, Rules, State
 
 Params = Any
 
+# What no run varies: mctx's values, which are also MuZero's, and N_bar of Fawzi et al. (2022).
+CONSIDERED = 16
+"""Gumbel: the most candidates that sequential halving starts from."""
+VISITS_INIT = 50.0
+"""Gumbel: values weigh `value_scale * (VISITS_INIT + most visits)` against the prior."""
+PB_C_INIT, PB_C_BASE = 1.25, 19652.0
+"""PUCT: c1 and c2 of the exploration factor."""
+DIRICHLET_FRACTION = 0.25
+"""PUCT: share of Dirichlet noise in the root's prior."""
+N_BAR = 100.0
+"""PUCT: the improved policy is N^(1/tau) with tau = log N / log N_bar once N exceeds N_bar."""
+
 
 @runtime_checkable
 class Proposer(Protocol):
@@ -98,31 +110,20 @@ class SearchConfig:
     max_depth: int | None = None
     """Edges from the root; None: as many as simulations.  Set it: a backup costs depth."""
     discount: float = 1.0
-    considered: int = 16
-    """Gumbel: candidates that sequential halving starts from."""
     gumbel_scale: float = 1.0
     value_scale: float = 0.1
     """Gumbel: weight of the values against the prior."""
-    maxvisit_init: float = 50.0
-    rescale_values: bool = True
-    pb_c_init: float = 1.25
-    """PUCT: c1 of the exploration factor."""
-    pb_c_base: float = 19652.0
-    dirichlet_fraction: float = 0.25
     dirichlet_alpha: float = 0.3
-    n_bar: float = 100.0
-    """PUCT: the improved policy is N^(1/tau) with tau = log N / log N_bar once N exceeds N_bar."""
+    """PUCT: concentration of the root's noise."""
 
     def __post_init__(self):
-        for name, low in (("simulations", 1), ("candidates", 1), ("considered", 1)):
+        for name, low in (("simulations", 1), ("candidates", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
         if self.max_depth is not None and self.max_depth < 1:
             raise ValueError(f"max_depth: received {self.max_depth}; expected 1 or more, or None")
         if self.algorithm not in ("gumbel", "puct"):
             raise ValueError(f"algorithm: received {self.algorithm!r}; expected gumbel or puct")
-        if not self.n_bar > 1:
-            raise ValueError(f"n_bar: received {self.n_bar}; expected above 1")
         if not 0 <= self.discount <= 1:
             raise ValueError(f"discount: received {self.discount}; expected 0..1")
 
@@ -267,7 +268,7 @@ def read_root(tree: mctx.Tree, key: jax.Array, config: SearchConfig) -> SearchRe
     if config.algorithm == "gumbel":
         slot, weights = _read_gumbel(tree, visits, config)
     else:
-        slot, weights = _read_puct(tree, visits, value, key, config)
+        slot, weights = _read_puct(tree, visits, value, key)
     batch = jnp.arange(value.shape[0])
     return SearchResult(jax.tree.map(lambda x: x[batch, slot], actions), actions, weights, value)
 
@@ -370,8 +371,8 @@ def _q_transform(config):
     return functools.partial(
         mctx.qtransform_completed_by_mix_value,
         value_scale=config.value_scale,
-        maxvisit_init=config.maxvisit_init,
-        rescale_values=config.rescale_values,
+        maxvisit_init=VISITS_INIT,
+        rescale_values=True,
     )
 
 
@@ -379,14 +380,14 @@ def _selectors(config):
     """mctx's action selection for the root and below it: `(key, tree, node, depth) -> slot`."""
     if config.algorithm == "puct":
         inside = functools.partial(
-            mctx.muzero_action_selection, pb_c_init=config.pb_c_init, pb_c_base=config.pb_c_base
+            mctx.muzero_action_selection, pb_c_init=PB_C_INIT, pb_c_base=PB_C_BASE
         )
         return inside, inside
     transform = _q_transform(config)
     root = functools.partial(
         mctx.gumbel_muzero_root_action_selection,
         num_simulations=config.simulations,
-        max_num_considered_actions=min(config.considered, config.candidates),
+        max_num_considered_actions=min(CONSIDERED, config.candidates),
         qtransform=transform,
     )
     inside = functools.partial(mctx.gumbel_muzero_interior_action_selection, qtransform=transform)
@@ -428,7 +429,7 @@ def _with_dirichlet(key, prior, duplicate, config):
     gamma = jnp.where(duplicate, 0.0, jax.random.gamma(key, concentration))
     noise = gamma / jnp.maximum(jnp.sum(gamma, axis=-1, keepdims=True), 1e-12)
     probabilities = jax.nn.softmax(prior)
-    mixed = (1 - config.dirichlet_fraction) * probabilities + config.dirichlet_fraction * noise
+    mixed = (1 - DIRICHLET_FRACTION) * probabilities + DIRICHLET_FRACTION * noise
     lowest = jnp.finfo(prior.dtype).min
     return jnp.where(duplicate, lowest, jnp.log(jnp.maximum(mixed, 1e-12)))
 
@@ -446,13 +447,13 @@ def _read_gumbel(tree, visits, config):
     return slot, jax.nn.softmax(logits)
 
 
-def _read_puct(tree, visits, value, key, config):
+def _read_puct(tree, visits, value, key):
     """The paper's rule: N^(1/tau) with tau = log N / log N_bar above N_bar visits.
 
     When acting, candidates valued below the most visited one are dropped first.
     """
     total = jnp.sum(visits, axis=-1, keepdims=True).astype(jnp.float32)
-    tau = jnp.maximum(1.0, jnp.log(jnp.maximum(total, 2.0)) / jnp.log(config.n_bar))
+    tau = jnp.maximum(1.0, jnp.log(jnp.maximum(total, 2.0)) / jnp.log(N_BAR))
     log_visits = jnp.log(jnp.maximum(visits, 1).astype(jnp.float32)) / tau
     lowest = jnp.finfo(jnp.float32).min
     logits = jnp.where(visits > 0, log_visits, lowest)

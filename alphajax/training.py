@@ -31,6 +31,9 @@ from alphajax.search import Policy, SearchConfig, SearchResult, search
 
 AXIS = "devices"
 
+RATE_WARMUP = 100
+"""Gradient steps over which the learning rate rises linearly from 0."""
+
 Metrics = dict[str, Array]
 
 
@@ -48,8 +51,6 @@ class TrainingConfig:
     learning_rate: float = 1e-4
     decay_step: int = 500_000
     """From this step on the learning rate is a tenth."""
-    rate_warmup: int = 100
-    """Steps over which the learning rate rises linearly from 0."""
     weight_decay: float = 1e-5
     clip: float = 4.0
     """Largest global norm of a gradient; applied before Adam."""
@@ -69,7 +70,6 @@ class TrainingConfig:
             ("batch", 1),
             ("warmup_steps", 0),
             ("decay_step", 1),
-            ("rate_warmup", 0),
             ("capacity", 1),
         ):
             value = getattr(self, name)
@@ -191,9 +191,9 @@ def check_devices(config: TrainingConfig, devices: int) -> None:
 
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     """Clip, then AdamW with a warm-up and one late step down."""
-    warm = optax.linear_schedule(0.0, config.learning_rate, max(config.rate_warmup, 1))
+    warm = optax.linear_schedule(0.0, config.learning_rate, RATE_WARMUP)
     late = optax.constant_schedule(config.learning_rate * 0.1)
-    schedule = optax.join_schedules([warm, late], [max(config.decay_step, config.rate_warmup)])
+    schedule = optax.join_schedules([warm, late], [max(config.decay_step, RATE_WARMUP)])
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(schedule, weight_decay=config.weight_decay),

@@ -25,9 +25,9 @@ class Args:
     """Search for a matrix multiplication algorithm."""
 
     preset: tyro.conf.Positional[str] = "strassen"
-    """strassen, strassen-z2, 2x2x3[-z2], 2x2x4[-z2], 2x3x3[-z2], 3x3x3[-z2], paper[-z2]; with moves that are
-    orbits of the target's symmetries: strassen-cyclic-z2, 2x3x3-transposed-z2, 3x3x3-cyclic-z2,
-    3x3x3-symmetric-z2, 4x4x4-symmetric-z2; beams inside finished games, the naive one first: inside-z2"""
+    """strassen[-z2], 2x2x3[-z2], 2x2x4-z2, 2x3x3-z2, paper[-z2]; with moves that are orbits of the
+    target's symmetries: 3x3x3-cyclic-z2, 2x3x3-transposed-z2, 3x3x3-symmetric-z2,
+    4x4x4-symmetric-z2; beams inside finished games, the naive one first: inside-z2"""
     seed: int = 0
     out: Path | None = None
     """run folder (default: runs/PRESET-seedSEED, numbered if taken)"""

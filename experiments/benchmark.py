@@ -142,7 +142,7 @@ def main(args: Args) -> int:
             recurrent,
             config.simulations,
             max_depth=config.max_depth,
-            max_num_considered_actions=config.considered,
+            max_num_considered_actions=search.CONSIDERED,
         ).action_weights
 
     repeats = args.repeats

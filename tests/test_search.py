@@ -65,19 +65,25 @@ class WalkPolicy(NamedTuple):
     def propose(self, params, key, observation, k):
         place, steps = observation
         slots = jnp.arange(k)[None]
-        actions = (mix(place[:, None], slots, 1) * 5).astype(jnp.int32)
+        different = 5 if k == K else 2 * k
+        actions = (mix(place[:, None], slots, 1) * different).astype(jnp.int32)
         return actions, 2 * mix(place[:, None], slots, 2), mix(place, steps, 4) - 0.5
 
 
 ROOTS = (jnp.array([1, 2, 4, 10, 33]), jnp.array([0, 0, 0, 3, 1]))  # the third is terminal
 
 
-def mctx_policy_output(config):
-    """The same search by mctx itself: the root, and a recurrent function on `Node`s."""
+def mctx_policy_output(config, root_prior):
+    """The same search by mctx itself: the root, and a recurrent function on `Node`s.
+
+    The root's prior is given, because its noise is not drawn as mctx draws it.
+    """
     game, policy = Walk(), WalkPolicy()
 
     def expand(states):
-        actions, log_weights, value = policy.propose(None, None, game.observe(states), K)
+        actions, log_weights, value = policy.propose(
+            None, None, game.observe(states), config.candidates
+        )
         prior, duplicate = merge_equal(actions, log_weights)
         value = jnp.where(jax.vmap(game.is_terminal)(states), 0.0, value)
         return Node(states, actions), prior, value, duplicate
@@ -91,8 +97,8 @@ def mctx_policy_output(config):
             reward=reward, discount=discount, prior_logits=prior, value=value
         ), node
 
-    node, prior, value, duplicate = expand(ROOTS)
-    root = mctx.RootFnOutput(prior_logits=prior, value=value, embedding=node)
+    node, _, value, duplicate = expand(ROOTS)
+    root = mctx.RootFnOutput(prior_logits=root_prior, value=value, embedding=node)
     arguments = dict(
         params=None,
         rng_key=jax.random.key(1),
@@ -104,11 +110,7 @@ def mctx_policy_output(config):
     )
     if config.algorithm == "puct":
         return jax.jit(lambda: mctx.muzero_policy(dirichlet_fraction=0.0, **arguments))()
-    return jax.jit(
-        lambda: mctx.gumbel_muzero_policy(
-            gumbel_scale=0.0, max_num_considered_actions=config.considered, **arguments
-        )
-    )()
+    return jax.jit(lambda: mctx.gumbel_muzero_policy(gumbel_scale=0.0, **arguments))()
 
 
 SEARCHES = {
@@ -116,11 +118,14 @@ SEARCHES = {
         algorithm="gumbel",
         simulations=40,
         candidates=K,
-        considered=4,
         gumbel_scale=0.0,
         max_depth=2,
     ),
-    "puct": SearchConfig(simulations=40, candidates=K, dirichlet_fraction=0.0, discount=0.9),
+    # More different candidates than the search considers.
+    "gumbel, wide": SearchConfig(
+        algorithm="gumbel", simulations=40, candidates=32, gumbel_scale=0.0, max_depth=4
+    ),
+    "puct": SearchConfig(simulations=40, candidates=K, discount=0.9),
 }
 
 
@@ -136,8 +141,8 @@ def walk_tree(name):
 def test_the_tree_is_mctxs_own(name):
     """Same candidates, no noise: the batched descent and backup must give the same numbers."""
     config = SEARCHES[name]
-    theirs = mctx_policy_output(config)
     mine = walk_tree(name)
+    theirs = mctx_policy_output(config, mine.children_prior_logits[:, 0])
     for field in (
         "node_visits",
         "parents",
@@ -224,15 +229,32 @@ def test_merge_equal_refuses_candidates_that_came_without_weight():
     assert merged[0, 2] == merged[0, 3] == LOWEST
 
 
+def test_a_quarter_of_the_roots_prior_is_noise():
+    """The Dirichlet distribution's mean is uniform over the different candidates."""
+    config = SearchConfig(simulations=1, candidates=K)
+
+    def root_prior(key):
+        tree = build_tree(None, key, ROOTS, Walk(), WalkPolicy(), config)
+        return jax.nn.softmax(tree.children_prior_logits[:, 0])
+
+    drawn = jax.jit(jax.vmap(root_prior))(jax.random.split(jax.random.key(0), 2000))
+    actions, log_weights, _ = WalkPolicy().propose(None, None, ROOTS, K)
+    prior, repeated = merge_equal(actions, log_weights)
+    uniform = ~repeated / (~repeated).sum(axis=1, keepdims=True)
+    expected = 0.75 * jax.nn.softmax(prior) + 0.25 * uniform
+    np.testing.assert_allclose(drawn.mean(axis=0), expected, atol=0.01)
+    assert drawn.std(axis=0)[~repeated].min() > 0.02
+
+
 def test_improved_policy_is_n_to_the_one_over_tau():
     """tau = log N / log N_bar above N_bar visits, 1 below (Fawzi et al., 2022, Methods)."""
     tree = walk_tree("puct")
     visits = np.asarray(tree.children_visits[:, 0], float)
     total = visits.sum(axis=1, keepdims=True)
     assert (total == 40).all()
-    for n_bar, tau in ((100.0, 1.0), (10.0, np.log(40) / np.log(10))):
-        config = SearchConfig(candidates=K, n_bar=n_bar)
-        weights = read_root(tree, jax.random.key(0), config).weights
+    for times, tau in ((1, 1.0), (25, np.log(1000) / np.log(100))):
+        more = tree.replace(children_visits=tree.children_visits * times)
+        weights = read_root(more, jax.random.key(0), SearchConfig(candidates=K)).weights
         expected = visits ** (1 / tau) * (visits > 0)
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(weights, expected, atol=1e-5)
@@ -240,7 +262,9 @@ def test_improved_policy_is_n_to_the_one_over_tau():
 
 def test_acting_drops_moves_valued_below_the_most_visited():
     tree = walk_tree("puct")
-    config = SearchConfig(candidates=K, n_bar=1.5)  # nearly uniform over what was visited
+    # So many visits that all are nearly as likely that have any.
+    tree = tree.replace(children_visits=tree.children_visits * 10**7)
+    config = SearchConfig(candidates=K)
     visits = np.asarray(tree.children_visits[:, 0])
     q = np.asarray(tree.qvalues(jnp.zeros(5, int)))
     floor = np.take_along_axis(q, visits.argmax(axis=1)[:, None], axis=1)
@@ -280,9 +304,7 @@ class LockPolicy(NamedTuple):
 
 @pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
 def test_finds_the_only_way_through(algorithm):
-    config = SearchConfig(
-        algorithm=algorithm, simulations=400, candidates=6, max_depth=4, dirichlet_fraction=0.1
-    )
+    config = SearchConfig(algorithm=algorithm, simulations=400, candidates=6, max_depth=4)
     find = jax.jit(lambda key, states: search(None, key, states, Lock(), LockPolicy(), config))
     states = (jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32))
     for number, digit in enumerate((1, 2, 0, 1)):
@@ -319,11 +341,9 @@ def test_the_example_in_the_docstring_runs():
     [
         (dict(simulations=0), "simulations: received 0"),
         (dict(candidates=0), "candidates: received 0"),
-        (dict(considered=0), "considered: received 0"),
         (dict(max_depth=0), "max_depth: received 0"),
         (dict(algorithm="minimax"), "expected gumbel or puct"),
         (dict(discount=1.5), "expected 0..1"),
-        (dict(n_bar=1.0), "n_bar: received 1.0"),
     ],
 )
 def test_nonsense_is_refused(arguments, says):

@@ -33,8 +33,9 @@ SYSTEM = AlphaTensor(
         policy_layers=1,
         token_entries=2,
         value_width=8,
-        value_layers=1,
-        quantiles=2,
+        # With one, compiled with as few optimizations as tests are (`conftest.py`), a chunk of two
+        # iterations differs from two chunks of one in last bits; compiled as usual it does not.
+        value_layers=2,
         signed_permutations=False,
     ),
     search=SearchConfig(algorithm="gumbel", simulations=4, candidates=4, max_depth=2),
@@ -45,7 +46,6 @@ SYSTEM = AlphaTensor(
         capacity=128,
         warmup_steps=4,
         learning_rate=1e-2,
-        rate_warmup=1,
     ),
     mix=MixConfig(pool=64, best_share=0.25, shared_basis=False),
 )
@@ -198,18 +198,19 @@ def test_controls_play_without_learning(uniform):
 
 
 def test_learning_rate_schedule_and_clipping():
-    config = TrainingConfig(
-        learning_rate=1.0, rate_warmup=2, decay_step=4, clip=1e-3, weight_decay=0.0
-    )
+    config = TrainingConfig(learning_rate=1.0, decay_step=104, clip=1e-3, weight_decay=0.0)
     update = training.optimizer(config)
     params = jnp.zeros(2)
-    state, sizes = update.init(params), []
-    for _ in range(6):
+
+    def step(state, _):
         change, state = update.update(jnp.array([30.0, 40.0]), state, params)
-        sizes.append(float(-change[0]))
-    np.testing.assert_allclose(sizes, [0, 0.5, 1, 1, 0.1, 0.1], rtol=1e-4)
+        return state, -change[0]
+
+    state, sizes = jax.lax.scan(step, update.init(params), length=106)
+    expected = [*np.linspace(0, 1, 101), 1, 1, 1, 0.1, 0.1]  # a hundred steps of warm-up
+    np.testing.assert_allclose(sizes, expected, rtol=1e-4)
     clipped = optax_momentum(state)
-    np.testing.assert_allclose(np.linalg.norm(clipped) / (1 - 0.9**6), 1e-3, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(clipped), 1e-3, rtol=1e-3)
 
 
 def optax_momentum(state):

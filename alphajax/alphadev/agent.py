@@ -1,8 +1,8 @@
 """AlphaDev as one system: how games start, what is kept of them, and what a batch is made of.
 
-Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.  `alphajax.training` runs
-it.  No program is ever given: the best ones that are learned from again are those that this run
-has written itself.
+Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.  `alphajax.training`
+runs it.  No program is ever given: the best ones that are learned from again are those that this
+run has written itself.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ from alphajax.alphadev.game import AssemblyGame, Observation, State
 from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
+
+POOL = 64
+"""Programs that each device's pool holds."""
 
 
 class Item(NamedTuple):
@@ -45,7 +48,7 @@ class Memory(NamedTuple):
     actions: Int[Array, " T"]
     pool: Pool
     own: Bool[Array, ""]
-    """Whether the shortest program is one of the present network's: only then is it in the pools."""
+    """Whether the shortest program is the present network's: only then is it in the pools."""
     waited: Int[Array, ""]
     """Iterations since the present network found a shorter program than its others."""
     networks: Int[Array, ""]
@@ -58,33 +61,31 @@ class MixConfig:
 
     best_share: float = 0.0
     """Of each batch, positions of the best programs so far; beyond the paper."""
-    pool: int = 64
-    """Best programs remembered."""
     random_share: float = 0.0
     """Of the games, those that start with random legal moves; beyond the paper."""
     random_moves: int = 0
     """The most of them."""
     archive_share: float = 0.0
-    """Of the games, those that start inside one of the best programs so far, at a random place; some with
-    random moves from there.  Beyond the paper."""
+    """Of the games, those that start inside one of the best programs so far, at a random place;
+    some with random moves from there.  Beyond the paper."""
     unfinished: bool = False
-    """While there are few right programs, the most promising beginnings that were played, or kept by a beam, stand in
-    for them in the archive, and moves are learned from them: those with the highest potential for their length
-    (first return, then explore: Ecoffet et al., Nature 590:580, 2021).  Beyond the paper."""
+    """While there are few right programs, the most promising beginnings that were played, or kept
+    by a beam, stand in for them in the archive, and moves are learned from them: those with the
+    highest potential for their length (first return, then explore: Ecoffet et al., Nature 590:580,
+    2021).  Beyond the paper."""
     rename: bool = False
-    """Positions are learned from with their registers renamed at random (`symmetries`); beyond the paper."""
-    tighten: bool = False
-    """Moves allowed become one less than the best program found; beyond the paper."""
+    """Rename registers at random in positions to learn from (`symmetries`); beyond the paper."""
     patience: int = 0
-    """A network that has found right programs, but in so many iterations none that is shorter, has settled:
-    the next one begins with nothing, and no program is handed on.  0: never.  Beyond the paper."""
+    """A network that has found right programs, but in so many iterations none that is shorter, has
+    settled: the next one begins with nothing, and no program is handed on.  0: never.
+    Beyond the paper."""
 
     def __post_init__(self):
         for name in ("best_share", "random_share", "archive_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: received {value}; expected 0..1")
-        for name, low in (("pool", 1), ("random_moves", 0), ("patience", 0)):
+        for name, low in (("random_moves", 0), ("patience", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
 
@@ -99,7 +100,7 @@ class AlphaDev:
     training: TrainingConfig = TrainingConfig()
     mix: MixConfig = MixConfig()
     beam: BeamConfig = BeamConfig()
-    """Beyond the paper: after each iteration's games, a beam looks for a shorter program than the best."""
+    """Beyond the paper: after each iteration's games, a beam looks for a shorter program."""
     uniform: bool = False
     """The control: candidates drawn uniformly, no network."""
 
@@ -135,7 +136,7 @@ class AlphaDev:
         return self.game.max_moves
 
     def init_memory(self, devices: int) -> Memory:
-        moves, size = self.game.max_moves, self.mix.pool * devices
+        moves, size = self.game.max_moves, POOL * devices
         return Memory(
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
@@ -180,15 +181,10 @@ class AlphaDev:
     def _looks_ahead(self) -> bool:
         return bool(self.network.td_steps) and not self.uniform
 
-    def limit(self, memory: Memory) -> Int[Array, ""]:
-        """Moves allowed: the game's, or one less than the best program has."""
-        moves = jnp.int32(self.game.max_moves)
-        return jnp.clip(memory.length - 1, 1, moves) if self.mix.tighten else moves
-
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Any]:
-        """Empty programs, some of them with a few random legal moves, some inside the best programs."""
+        """Empty programs, some with a few random legal moves, some inside the best programs."""
         game, mix = self.game, self.mix
-        limit = self.limit(memory)
+        limit = jnp.int32(game.max_moves)
         share_key, count_key, key = jax.random.split(key, 3)
         chosen = jax.random.bernoulli(share_key, mix.random_share, (count,))
         moves = jax.random.randint(count_key, (count,), 0, mix.random_moves + 1)
@@ -276,14 +272,14 @@ class AlphaDev:
         return memory, flat, played.mask.reshape(-1), sums
 
     def explore(self, params, key: jax.Array, memory: Memory):
-        """A beam for a shorter program than the best of this network, from the beginning or, as often as games, inside
-        one of the archive's; what it finds is remembered as played games are (as are, with `mix.unfinished`, the most
-        promising beginnings that it kept)."""
+        """A beam for a shorter program than the best of this network, from the beginning or, as
+        often as games, inside one of the archive's; what it finds is remembered as played games are
+        (as are, with `mix.unfinished`, the most promising beginnings that it kept)."""
         if not self.beam.width:
             return memory, None, {}
         game, none = self.game, self.game.max_moves + 1
         start_key, inside_key, key = jax.random.split(key, 3)
-        limit = jnp.minimum(self.limit(memory), jnp.maximum(memory.pool.length[0] - 1, 1))
+        limit = jnp.maximum(memory.pool.length[0] - 1, 1)
         begun = archive.beginnings(inside_key, memory.pool, self.mix.archive_share, 1)[0]
         start = game.append_all(game.emphasised(start_key, game.empty(limit)), begun)
         found = beam.search(params, key, game.surveyed(start), begun, game, self.policy, self.beam)
@@ -311,7 +307,7 @@ class AlphaDev:
         )
 
     def _ahead(self, correctness, observation, mask):
-        """TD targets: rewards of the next `td_steps` moves, what is seen then, and whether to ask."""
+        """TD targets: rewards of the next `td_steps` moves, the state then, and its weight."""
         steps = self.network.td_steps
 
         def shift(x):
@@ -358,7 +354,7 @@ class AlphaDev:
         )
         return memory, {
             "best_length": memory.length,
-            "limit": self.limit(memory),
+            "limit": jnp.int32(self.game.max_moves),
             "networks": memory.networks,
         }
 
@@ -408,8 +404,8 @@ class AlphaDev:
         actions, right = pool.actions[index], pool.length[index] <= game.max_moves
         length = jnp.sum(actions >= 0, axis=1)
         place = jax.random.randint(place_key, (count,), 0, jnp.maximum(length, 1))
-        limit = jnp.where(right, jnp.maximum(self.limit(memory), length), self.limit(memory))
-        states = jax.vmap(game.replay)(emphasis, actions, place, limit)
+        limit = jnp.int32(game.max_moves)
+        states = jax.vmap(game.replay, (0, 0, 0, None))(emphasis, actions, place, limit)
         action = jnp.take_along_axis(actions, place[:, None], axis=1)[:, 0].astype(jnp.int32)
         hot = jax.nn.one_hot(jnp.maximum(action, 0), game.action_count)
         # Deleting instructions may have left one that the restrictions forbid.

@@ -1,15 +1,17 @@
-"""A beam: one search over many different machine states at once, instead of many games beside each other.
+"""Beam search over machine states: one search, instead of many games beside each other.
 
-Not in the paper.  A game that settles for one way to write a program goes on with that one; games beside each other
-mostly write the same one, in other orders.  A beam keeps the `width` best *different* states of the machine after every
-number of instructions: states that differ in the names of registers and tests only are one.  From all of them
-together it draws `samples` instructions without replacement, and ranks what they lead to by
+Not in the paper.  A game that settles for one way to write a program goes on with that one; games
+beside each other mostly write the same one, in other orders.  A beam keeps the `width` best
+*different* states of the machine after every number of instructions: states that differ in the
+names of registers and tests only are one.  From all of them together it draws `samples`
+instructions without replacement, and ranks what they lead to by
 
-    what is paid so far + trust * value + prior * log-probability,
+    what is paid so far + trust * value + log_prob_weight * log-probability,
 
-where the value is what the network expects to be paid from there on, and the log-probability that of getting there in
-games drawn from its policy.  It ends with the first number of instructions at which some program is right, so
-that all that it returns are of one length.
+where the value is what the network expects to be paid from there on, and the log-probability that
+of getting there in games drawn from its policy.  Each beam draws both weights at random.  It ends
+with the first number of instructions at which some program is right, so that all that it returns
+are of one length.
 """
 
 from dataclasses import dataclass
@@ -25,6 +27,13 @@ from alphajax.alphadev.game import AssemblyGame, State
 from alphajax.alphadev.symmetries import state_mark
 from alphajax.duplicates import one_of_each
 
+SAMPLING_TEMPERATURE = 0.3
+"""A state whose score is higher by this gets e times as many samples.  In units of reward."""
+MAX_LOG_PROB_WEIGHT = 0.01
+"""Upper bound of the log-probability's weight in the ranking, in units of reward per nat.  Each
+beam draws its weight uniformly from [0, this].  A bound 5 times as large or as small may find
+nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BeamConfig:
@@ -34,15 +43,6 @@ class BeamConfig:
     """Different states kept after each instruction; 0: no beam."""
     samples: int = 2048
     """Instructions drawn after each, of all states together."""
-    temperature: float = 1.0
-    """At which they are drawn."""
-    spread: float = 0.3
-    """Of two states of which one is expected to be paid so much more, that one gets e times the samples."""
-    prior: float = 0.01
-    """What a state e times less likely is ranked behind; each beam draws its own between 0 and this.  What is right differs
-    from network to network, and with five times as much, or a fifth, a beam may find nothing."""
-    least_trust: float = 0.0
-    """What is expected is believed with a weight that each beam draws between this and 1."""
 
     def __post_init__(self):
         for name, low in (("width", 0), ("samples", 1)):
@@ -52,13 +52,6 @@ class BeamConfig:
             raise ValueError(
                 f"samples: received {self.samples}; expected at least the width, {self.width}"
             )
-        for name in ("temperature", "spread"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
-        if not self.prior >= 0:
-            raise ValueError(f"prior: received {self.prior}; expected 0 or more")
-        if not 0 <= self.least_trust <= 1:
-            raise ValueError(f"least_trust: received {self.least_trust}; expected 0..1")
 
 
 class Kept(NamedTuple):
@@ -78,7 +71,7 @@ class Found(NamedTuple):
     length: Int[Array, " B"]
     """0 where there is none."""
     promising: Int[Array, "B T"]
-    """Unfinished ones, those that the beam kept when the best of them had most merit (`archive.merit`);"""
+    """Unfinished ones, kept by the beam when the best of them had most merit (`archive.merit`);"""
     merit: Float[Array, " B"]
     """minus infinity where there is none."""
     sampled: Int[Array, ""]
@@ -86,10 +79,10 @@ class Found(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What one beam has drawn; see `BeamConfig`."""
+    """Weights of one beam's ranking, drawn uniformly from [0, 1] and [0, `MAX_LOG_PROB_WEIGHT`]."""
 
     trust: Float[Array, ""]
-    prior: Float[Array, ""]
+    log_prob_weight: Float[Array, ""]
 
 
 def search(
@@ -111,8 +104,8 @@ def search(
     """
     width = config.width
     scale_key, key = jax.random.split(key)
-    least, most = np.array([[config.least_trust, 0.0], [1.0, config.prior]])
-    scale = Scale(*jax.random.uniform(scale_key, (2,), minval=least, maxval=most))
+    most = np.array([1.0, MAX_LOG_PROB_WEIGHT])
+    scale = Scale(*jax.random.uniform(scale_key, (2,), maxval=most))
     kept = Kept(
         states=jax.tree.map(lambda x: jnp.broadcast_to(x[None], (width, *x.shape)), start),
         score=jnp.where((np.arange(width) == 0) & ~game.is_terminal(start), 0.0, -jnp.inf),
@@ -171,7 +164,7 @@ def _move(
     marked = jax.vmap(lambda state: state_mark(game, state))
     actions, log_prob, _ = policy.propose(params, propose_key, seen, count)
     there = (log_prob > jnp.finfo(jnp.float32).min) & jnp.isfinite(kept.score)[:, None]
-    likely = kept.score[:, None] / config.spread + log_prob / config.temperature
+    likely = kept.score[:, None] / SAMPLING_TEMPERATURE + log_prob
     likely = jnp.where(there, likely + jax.random.gumbel(key, likely.shape), -jnp.inf)
     likely, chosen = jax.lax.top_k(likely.reshape(-1), min(config.samples, width * count))
     parent = chosen // count
@@ -183,7 +176,7 @@ def _move(
     )
     paid = game.rewards.weight * (game.potential(after) - game.potential(start))
     expected = policy.values(params, jax.vmap(game.observe)(after))
-    score = paid + scale.trust * expected + scale.prior * log_prob
+    score = paid + scale.trust * expected + scale.log_prob_weight * log_prob
     drawn = jnp.isfinite(likely)
     right = drawn & after.right
     marks = marked(after)

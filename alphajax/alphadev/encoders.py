@@ -112,13 +112,12 @@ class StateEncoder(nn.Module):
 class ResidualBlock(nn.Module):
     """Pre-normalised residual two-layer perceptron."""
 
-    widening: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "B C"]) -> Float[Array, "B C"]:
         y = nn.LayerNorm(dtype=self.dtype)(x)
-        y = nn.Dense(int(self.widening * x.shape[-1]), dtype=self.dtype)(y)
+        y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
         return x + nn.Dense(x.shape[-1], dtype=self.dtype)(nn.relu(y))
 
 

@@ -1,9 +1,9 @@
 """AssemblyGame: append one instruction at a time, until the program does its task on every test.
 
-The state is what the program so far leaves in the machine on all tests; a program is never run again
-from its start.  The reward of a move is the change of a potential that says how much of the output is
-right, a bonus when all of it is, and at that moment a reward for every instruction left unused
-(Mankowitz et al., Nature 618:257, 2023, "AssemblyGame" and Methods, "Reward function").
+The state is what the program so far leaves in the machine on all tests; a program is never run
+again from its start.  The reward of a move is the change of a potential that says how much of the
+output is right, a bonus when all of it is, and at that moment a reward for every instruction left
+unused (Mankowitz et al., Nature 618:257, 2023, "AssemblyGame" and Methods, "Reward function").
 
 Which moves are legal is the business of `alphajax.alphadev.restrictions`.
 """
@@ -34,18 +34,18 @@ class Rewards:
         "fraction"       P_C / P
         "root-fraction"  -sqrt((P - P_C) / P)
         "root-count"     -sqrt(P - P_C)
-        "reached"        P_R / P, where P_R counts, for each cell, the location (a register too) that
-                         is right on most tests and can still be used: beyond the paper, which pays for
-                         memory alone
-        "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs may
-                         still have, A_0 at first (`alphajax.alphadev.arrangements`): beyond it too
-        "mixed"          the mean of the last two
-        "stored"         the mean of "reached" and "fraction": where stores need branches, as for a list
-                         that may be short, to reach alone pays all before anything is stored
-        "even"           (n L + 4 log2 A_0 (1 - log A / log A_0) + n S) / (2 n + 4 log2 A_0) for n cells of items,
-                         where L and S are the shares of items read, and written right; 1 when everything is right:
-                         loads and stores are paid as "arrangements" pays a comparator, whose four instructions
-                         halve A at best
+        "reached"        P_R / P, where P_R counts, for each cell, the location (a register too)
+                         that is right on most tests and can still be used: beyond the paper, which
+                         pays for memory alone
+        "arrangements"   1 - log A / log A_0, where A is the number of arrangements that the inputs
+                         may still have, A_0 at first (`alphajax.alphadev.arrangements`): beyond it
+                         too
+        "stored"         the mean of "reached" and "fraction": where stores need branches, as for a
+                         list that may be short, to reach alone pays all before anything is stored
+        "even"           (n L + 4 log2 A_0 (1 - log A / log A_0) + n S) / (2 n + 4 log2 A_0) for n
+                         cells of items, where L and S are the shares of items read, and written
+                         right; 1 when everything is right: loads and stores are paid as
+                         "arrangements" pays a comparator, whose four instructions halve A at best
 
     The first three are the paper's; DeepMind's released settings are `Rewards.released()`.
     """
@@ -54,7 +54,6 @@ class Rewards:
         "reached",
         "arrangements",
         "even",
-        "mixed",
         "stored",
         "fraction",
         "root-fraction",
@@ -62,14 +61,13 @@ class Rewards:
     ] = "reached"
     weight: float = 1.0
     """Of the change of the potential."""
-    bonus: float = 1.0
-    """When everything is right."""
     length: float = 0.1
     """For each instruction below the task's length limit, when everything is right."""
     emphasis: float = 0.0
-    """Beyond the paper: each game draws weights of its cells for what is reached (Dirichlet, with this
-    concentration), and the network sees them.  All right is worth the same to all games; but which
-    cells they reach for first differs, and so they do not all run into the same dead end.  0: alike."""
+    """Beyond the paper: each game draws weights of its cells for what is reached (Dirichlet, with
+    this concentration), and the network sees them.  All right is worth the same to all games; but
+    which cells they reach for first differs, and so they do not all run into the same dead end.
+    0: alike."""
     speed: float = 0.0
     """Of the measured speed.  No step pays it: the host measures the best programs now and then
     (`alphajax.alphadev.speeds`), and the latency value head learns it from them alone."""
@@ -80,25 +78,27 @@ class Rewards:
             raise ValueError(
                 f"potential: received {self.potential!r}; expected one of {', '.join(known)}"
             )
-        for name in ("weight", "bonus", "length", "emphasis", "speed"):
+        for name in ("weight", "length", "emphasis", "speed"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
-        if self.emphasis and self.potential not in ("reached", "mixed", "stored"):
+        if self.emphasis and self.potential not in ("reached", "stored"):
             raise ValueError(
-                f"emphasis: received {self.emphasis} with potential {self.potential!r}; expected 0, or"
-                ' potential "reached", "mixed" or "stored"'
+                f"emphasis: received {self.emphasis} with potential {self.potential!r};"
+                ' expected 0, or potential "reached" or "stored"'
             )
 
     @classmethod
     def released(cls) -> "Rewards":
-        """Of DeepMind's pseudocode: 2.0 x change of the fraction, 1.0 when right.  Its measured latency
-        (weight 0.5) has the length in its place."""
-        return cls(potential="fraction", weight=2.0, bonus=1.0, length=0.05)
+        """Of DeepMind's pseudocode: 2.0 x change of the fraction, `BONUS` when right.  Its measured
+        latency (weight 0.5) has the length in its place."""
+        return cls(potential="fraction", weight=2.0, length=0.05)
 
 
-_ARRANGED = ("arrangements", "even", "mixed")
+_ARRANGED = ("arrangements", "even")
 
+BONUS = 1.0
+"""Reward when everything is right, as in DeepMind's pseudocode."""
 WEIGHT = 64
 """What a cell weighs on average where weights are drawn: whole numbers keep states exact."""
 
@@ -129,7 +129,8 @@ class State(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What the policy sees: the machine on the tests that rules look at, the program, and what may come next."""
+    """What the policy sees: the machine on the tests that rules look at, the program, the legal
+    moves."""
 
     held: UInt32[Array, "*#B locations V W"]
     """The planes of `machine.MachineState`: tests on which a location holds a value,"""
@@ -165,9 +166,10 @@ class AssemblyGame:
     keep_program: bool = True
     """Whether states hold the program so far, for policies that look at it."""
     ties: bool = True
-    """Whether rules and rewards look at tests in which cells hold equal values, too.  Without, there are fewer to look at
-    (sort5: 120 of 541; surveys take a fifth of the time), but what is legal may be wrong on the others, and what only
-    they need may be illegal.  To be right a program has to be right on all of them in either case."""
+    """Whether rules and rewards look at tests in which cells hold equal values, too.  Without,
+    there are fewer to look at (sort5: 120 of 541; surveys take a fifth of the time), but what is
+    legal may be wrong on the others, and what only they need may be illegal.  To be right a program
+    has to be right on all of them in either case."""
 
     def __post_init__(self):
         if self.length_limit is None:
@@ -181,8 +183,8 @@ class AssemblyGame:
 
         if self.rewards.potential in _ARRANGED and not self.rules.arrangements.most:
             raise ValueError(
-                f"potential: received {self.rewards.potential!r}; {self.task.name} has one arrangement only:"
-                " expected another one"
+                f"potential: received {self.rewards.potential!r}; {self.task.name} has one"
+                " arrangement only: expected another one"
             )
 
     @property
@@ -334,7 +336,7 @@ class AssemblyGame:
         count: Int[Array, ""],
         limit: Int[Array, ""],
     ) -> State:
-        """The state after the first `count` of `actions`, which may be illegal ones; `key` as in `init`."""
+        """The state after the first `count` of `actions`, legal or not; `key` as in `init`."""
         actions = jnp.where(np.arange(actions.shape[0]) < count, actions, -1)
         return self.surveyed(self.append_all(self.emphasised(key, self.empty(limit)), actions))
 
@@ -393,7 +395,7 @@ class AssemblyGame:
                 )
                 even = (cells * (loaded + stored) + comparing * ordered) / (2 * cells + comparing)
                 return jnp.where(state.right, 1.0, even)
-            return ordered if form == "arrangements" else (reached + ordered) / 2
+            return ordered
         if form in ("stored", "fraction"):
             stored = state.placed / jnp.float32(pairs)
             return stored if form == "fraction" else (reached + stored) / 2
@@ -419,8 +421,8 @@ class AssemblyGame:
         return share(state.read), share(state.written[..., :words] & own)
 
     def viable(self, state: State) -> Bool[Array, ""]:
-        """Whether every value that is wanted is in place for good, in a register, or in a cell that is as it was
-        (of one state)."""
+        """Whether every value that is wanted is in place for good, in a register, or in a cell that
+        is as it was (of one state)."""
         r, held, wanted = self.task.registers, state.machine.held, self.rules.wanted
         own = functools.reduce(jnp.bitwise_or, jnp.moveaxis(held[r:] & wanted, 1, 0))  # [M, W]
         lasting = self.rules.lasting(own[..., None])[..., 0]
@@ -431,7 +433,7 @@ class AssemblyGame:
     def correctness_reward(self, state: State, after: State) -> Float[Array, "*#B"]:
         """weight x change of the potential, and the bonus when everything is right."""
         change = self.potential(after) - self.potential(state)
-        return self.rewards.weight * change + self.rewards.bonus * after.right
+        return self.rewards.weight * change + BONUS * after.right
 
     def latency_reward(self, after: State) -> Float[Array, "*#B"]:
         """length x (length limit - length) when everything is right, else 0: fewer is faster."""
@@ -439,7 +441,7 @@ class AssemblyGame:
         return jnp.where(after.right, self.rewards.length * saved, 0.0)
 
     def observe(self, state: State) -> Observation:
-        """What the policy sees: of the machine the tests that are looked at; `remaining` is limit - length."""
+        """What the policy sees, of the tests that are looked at; `remaining` is limit - length."""
         words = len(self.looked_at.tests)
         return Observation(
             held=state.machine.held[..., :words],

@@ -1,8 +1,8 @@
 """The network as a policy: score all moves, propose the best or a sample, and two values.
 
-Mankowitz et al., Nature 618:257 (2023), Methods: the representation of `alphajax.alphadev.encoders`, a
-policy head over the legal moves, and two categorical value heads, one for correctness and one for
-latency, whose sum the search uses.
+Mankowitz et al., Nature 618:257 (2023), Methods: the representation of
+`alphajax.alphadev.encoders`, a policy head over the legal moves, and two categorical value heads,
+one for correctness and one for latency, whose sum the search uses.
 """
 
 import dataclasses
@@ -21,6 +21,11 @@ from alphajax.alphadev.tasks import Task
 
 LOWEST = float(np.finfo(np.float32).min)
 
+VALUE_HIGH = 3.0
+"""The greatest value of the value heads' bins, as in DeepMind's pseudocode."""
+TARGET_PERIOD = 100
+"""Learner steps between copies to the target network, as in DeepMind's pseudocode."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -35,26 +40,19 @@ class NetworkConfig:
     test_widths: tuple[int, ...] = (512, 512)
     """Layers of the perceptron that every test goes through."""
     tests: int = 0
-    """How many tests the network looks at (0: all): those with the most different values, for a start.
-    Rules and rewards always look at all."""
+    """How many tests the network looks at (0: all): those with the most different values, for a
+    start.  Rules and rewards always look at all."""
     pooling: Literal["mean", "mean-max"] = "mean"
     """Over tests: the paper's mean, or mean and maximum side by side."""
     width: int = 512
     blocks: int = 8
-    widening: float = 1.0
     bins: int = 301
     """Of each value head's categorical distribution."""
     value_low: float = 0.0
-    value_high: float = 3.0
-    value_weight: float = 1.0
-    """Weight of both value losses beside the policy loss."""
+    """The least value of the bins; the greatest is `VALUE_HIGH`."""
     td_steps: int = 5
-    """Correctness learns from so many rewards and the target network's value behind them; 0: from the
-    observed return, without a target network.  Latency always learns from the observed return."""
-    target_period: int = 100
-    """Learner steps between copies of the network to the target network."""
-    root_sampling: bool = True
-    """Root candidates are sampled without replacement, inside the tree they are the most likely."""
+    """Correctness learns from so many rewards and the target network's value behind them; 0: from
+    the return, without a target network.  Latency always learns from the return."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute precision; parameters, logits, values and the tree stay float32."""
 
@@ -71,11 +69,8 @@ class NetworkConfig:
             raise ValueError(
                 f"test_widths: received {self.test_widths}; expected one or more whole numbers >= 1"
             )
-        if not self.value_low < self.value_high:
-            raise ValueError(
-                f"value_high: received {self.value_high}; expected above value_low,"
-                f" {self.value_low}"
-            )
+        if not self.value_low < VALUE_HIGH:
+            raise ValueError(f"value_low: received {self.value_low}; expected below {VALUE_HIGH}")
         if self.pooling not in ("mean", "mean-max"):
             raise ValueError(f"pooling: received {self.pooling!r}; expected mean or mean-max")
 
@@ -139,7 +134,7 @@ class Network(nn.Module):
         pooled.append(bookkeeping(obs, game.max_moves).astype(dtype))
         x = nn.Dense(c.width, dtype=dtype)(jnp.concatenate(pooled, axis=-1))
         for _ in range(c.blocks):
-            x = ResidualBlock(c.widening, dtype)(x)
+            x = ResidualBlock(dtype)(x)
         x = nn.LayerNorm(dtype=dtype)(x).astype(jnp.float32)
         return Outputs(
             # All moves alike at first, and all values in the middle.
@@ -153,8 +148,8 @@ _SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
 
 
 def shown_tests(task: Task, count: int) -> tuple[int, ...]:
-    """The numbers of `count` tests, or of all: evenly among those with the most different values, then
-    evenly among the others."""
+    """The numbers of `count` tests, or of all: evenly among those with the most different values,
+    then evenly among the others."""
     if not count or count >= task.tests:
         return tuple(range(task.tests))
     different = np.array([len(set(row)) for row in task.inputs.tolist()])
@@ -168,7 +163,7 @@ def shown_tests(task: Task, count: int) -> tuple[int, ...]:
 
 def support(config: NetworkConfig) -> np.ndarray:
     """The values of the bins, float32."""
-    return np.linspace(config.value_low, config.value_high, config.bins, dtype=np.float32)
+    return np.linspace(config.value_low, VALUE_HIGH, config.bins, dtype=np.float32)
 
 
 def mean_value(logits: Float[Array, "B bins"], config: NetworkConfig) -> Float[Array, " B"]:
@@ -178,7 +173,7 @@ def mean_value(logits: Float[Array, "B bins"], config: NetworkConfig) -> Float[A
 
 def two_hot(value: Float[Array, " B"], config: NetworkConfig) -> Float[Array, "B bins"]:
     """The distribution on the two nearest bins whose mean is `value` (clipped to the support)."""
-    step = (config.value_high - config.value_low) / (config.bins - 1)
+    step = (VALUE_HIGH - config.value_low) / (config.bins - 1)
     place = jnp.clip((value - config.value_low) / step, 0, config.bins - 1)[:, None]
     distance = jnp.abs(np.arange(config.bins, dtype=np.float32)[None] - place)
     return jnp.maximum(1.0 - distance, 0.0)
@@ -223,7 +218,7 @@ class NetworkPolicy:
         """After a gradient step: the target network stays, or becomes a copy of the network."""
         if not self.config.td_steps:
             return new
-        copy = step % self.config.target_period == 0
+        copy = step % TARGET_PERIOD == 0
         target = jax.tree.map(lambda a, b: jnp.where(copy, a, b), new["online"], old["target"])
         return {"online": new["online"], "target": target}
 
@@ -233,9 +228,7 @@ class NetworkPolicy:
 
     def propose_root(self, params, key: jax.Array, observation: Observation, k: int):
         """K legal moves sampled without replacement (Gumbel-top-k), else as `propose`."""
-        noise = None
-        if self.config.root_sampling:
-            noise = jax.random.gumbel(key, observation.legal.shape)
+        noise = jax.random.gumbel(key, observation.legal.shape)
         return self._propose(params, observation, k, noise)
 
     def _propose(self, params, observation, k, noise):
@@ -251,7 +244,7 @@ class NetworkPolicy:
         return mean_value(found.correctness, self.config) + mean_value(found.latency, self.config)
 
     def evaluate(self, params, observation: Observation, actions: Int[Array, "B K"]):
-        """Log-probabilities `[B, K]` of actions, and the two values' logits `([B, bins], [B, bins])`."""
+        """Log-probabilities `[B, K]` of actions, and both values' logits, each `[B, bins]`."""
         found = self.outputs(params["online"], observation)
         log_probs = jax.nn.log_softmax(jnp.where(observation.legal, found.policy, LOWEST))
         log_probs = jnp.take_along_axis(log_probs, actions.astype(jnp.int32), axis=-1)
@@ -285,7 +278,7 @@ class NetworkPolicy:
             "value_error": _weighted_mean(error, batch.value_weight),
             "entropy": _weighted_mean(entropy, batch.policy_weight),
         }
-        return policy + self.config.value_weight * value, metrics
+        return policy + value, metrics
 
 
 def candidates(logits: Float[Array, "B A"], noise: Float[Array, "B A"] | None, k: int):

@@ -19,7 +19,7 @@ from alphajax.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """What a name stands for.  `goal` only ends a run that has reached it; nothing else reads it."""
+    """What a name stands for.  `goal` only ends a run that has reached it."""
 
     task: str
     goal: int | None = None
@@ -41,9 +41,9 @@ LONG = (
 # Rules that look at no ties, and are not misled by them.
 UNTIED = (("game.ties", False), ("game.restrictions.consistent", True))
 
-# Of a sort of up to k, what is reached is all there long before it is stored behind the right branches:
-# networks that are paid for reaching alone stay there.  Moves are the human benchmark's and a quarter
-# more, and the labels: what is longer is nothing to learn from.
+# Of a sort of up to k, what is reached is all there long before it is stored behind the right
+# branches: networks that are paid for reaching alone stay there.  Moves are the human benchmark's
+# and a quarter more, and the labels: what is longer is nothing to learn from.
 VARIABLE = (
     *LONG,
     *UNTIED,
@@ -53,7 +53,8 @@ VARIABLE = (
     ("beam.samples", 8192),
 )
 
-# So long that at first no game ends right: until one does, games begin where the most promising got to.
+# So long that at first no game ends right: until one does, games begin where the most promising
+# got to.
 FAR = (("mix.unfinished", True), ("mix.patience", 48))
 
 # A beam that gets to right programs by itself, paid alike for whatever an instruction does.
@@ -68,13 +69,14 @@ WIDE = (
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
-    # Without the mask of what has no effect 28 comes in minutes instead of tens of minutes.  With a beam sooner, but
-    # then also where nothing is learned.
+    # Without the mask of what has no effect 28 comes in minutes instead of tens of minutes.  With a
+    # beam sooner, but then also where nothing is learned.
     "sort4": Preset("sort4", goal=28, settings=(*LONG, ("game.restrictions.effective", False))),
     "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, *WIDE)),
     "swap-move": Preset("swap-move", goal=13),
-    # Room to write long programs first: games of 25 moves all began with comparators that pay at once and lead
-    # nowhere in time.  Young networks find shortest ones more often than settled ones.
+    # Room to write long programs first: games of 25 moves all began with comparators that pay at
+    # once and lead nowhere in time.  Young networks find shortest ones more often than settled
+    # ones.
     "copy-move": Preset(
         "copy-move",
         goal=19,
@@ -212,7 +214,6 @@ def _laptop(task: Task, network: str, plain: bool) -> AlphaDev:
             algorithm="gumbel",
             simulations=32,
             candidates=24,
-            considered=16,
             max_depth=min(game.max_moves, 32),
             value_scale=0.1,
         ),

@@ -28,55 +28,45 @@ from alphajax.alphadev.ties import Ties
 
 @dataclass(frozen=True, kw_only=True)
 class Restrictions:
-    """Each can be switched off.  The first group is AlphaDev's, the second goes beyond the paper."""
+    """Masks beyond the paper; each can be switched off.  AlphaDev's own are always on:
 
-    read_ascending: bool = True
-    """Memory cells are read in ascending order.  When sorting, other orders are relabellings."""
-    registers_ascending: bool = True
-    """Registers are first written in ascending order: they differ only in name."""
-    registers_only: bool = True
-    """No memory operand in a compare or a conditional move; but the length is compared with constants
-    where it lies, whenever one likes, and goes nowhere: of no use to anything else."""
-    read_once: bool = True
-    write_once: bool = True
-    initialised: bool = True
-    """No read of an undefined register, conditional moves into one included: MOV would do as well.  Nor
-    a compare whose outcome is undefined, because it is of values that do not compare
-    (`Task.comparable`).  For these not lossless: a short list may be mixed up with what lies behind it,
-    in registers, if the length is asked for before they are stored."""
-    single_compare: bool = True
-    """No two compares in a row: the first would be lost."""
+    * Memory cells are read in ascending order.  When sorting, other orders are relabellings.
+    * Registers are first written in ascending order: they differ only in name.
+    * Each memory cell is read at most once, and written at most once.
+    * Compares and conditional moves have no memory operand.  The exception is the length of a list:
+      it is compared with constants in its memory cell, at any time, and is never loaded.
+    * No instruction reads an undefined register.  Nor does a conditional move write one: MOV would
+      do as well.  Nor are values compared that do not compare (`Task.comparable`); this last rule
+      is not lossless: a short list may be mixed up with what lies behind it, in registers, if the
+      length is asked for before they are stored.
+    * No two compares in a row: the first would be lost.
+    """
 
     effective: bool = True
-    """Nothing without effect on any test, as a jump that none takes; of several conditional moves with
-    the same effect only one; no compare that leaves the flags as they are, or gives the same flag on all tests."""
+    """Nothing without effect on any test, as a jump that none takes; of several conditional moves
+    with the same effect only one; no compare that leaves the flags as they are, or gives the same
+    flag on all tests."""
     ordered_compare: bool = True
     """CMP a, b only for a < b: the other order mirrors the flags."""
     viable: bool = True
-    """No overwriting, on any test, of the last copy of a value that is still to be stored: also, without branches, where
-    a cell has it already, if that cell is wrong on another test."""
+    """No overwriting, on any test, of the last copy of a value that is still to be stored: also,
+    without branches, where a cell has it already, if that cell is wrong on another test."""
     right_stores: bool = True
-    """A store must be right on every test.  Looks at the wanted output; with `write_once`, a wrong
-    one could never be mended."""
+    """A store must be right on every test.  Looks at the wanted output; cells are written once, so
+    a wrong store could never be mended."""
     in_time: bool = True
     """Never fewer moves left than cells that are still wrong."""
     consistent: bool = False
-    """Nothing more where a test with one tie is like none of the tests in which that tie is broken: what is held there,
-    were the two values equal.  Not lossless: what differs might be of no use any more."""
+    """Nothing more where a test with one tie is like none of the tests in which that tie is broken:
+    what is held there, were the two values equal.  Not lossless: the difference might not matter
+    any more."""
     loads_first: bool = False
-    """Nothing else while a cell may be loaded.  Not lossless: a program that reads a cell late may need a
-    register less."""
+    """Nothing else while a cell may be loaded.  Not lossless: a program that reads a cell late may
+    need a register less."""
 
     @classmethod
     def paper(cls) -> "Restrictions":
         """AlphaDev's alone."""
-        return cls(
-            effective=False, ordered_compare=False, viable=False, right_stores=False, in_time=False
-        )
-
-    @classmethod
-    def none(cls) -> "Restrictions":
-        """Whatever the machine can run."""
         return cls(**dict.fromkeys(cls.__dataclass_fields__, False))
 
 
@@ -107,13 +97,14 @@ class Survey(NamedTuple):
     placed: Int[Array, " B"]
     """Items (test, cell) that are right in memory."""
     reached: Int[Array, " B"]
-    """The same, counting for each cell the location that is right on most tests; weighted.  Without branches a memory
-    cell that was read counts only where it is right on all tests: it must be written, and cannot be read again."""
+    """The same, counting for each cell the location that is right on most tests; weighted.  Without
+    branches a memory cell that was read counts only where it is right on all tests: it must be
+    written, and cannot be read again."""
     arrangements: Int[Array, "G B"]
     """How many are left, by group (`Arrangements`); G is 0 where that is not asked for."""
     right: Bool[Array, " B"]
-    """Whether everything that matters is right on every test, and no jump is open: of none taken or not
-    is the label missing."""
+    """Whether everything that matters is right on every test, and no jump is open: of none taken or
+    not is the label missing."""
 
 
 def some(words: Array) -> Array:
@@ -132,7 +123,7 @@ class Rules:
 
     @cached_property
     def values(self) -> np.ndarray:
-        """The values that inputs and constants have, as the machine's planes: ascending int8 `[V]`."""
+        """The values of inputs and constants, as the machine's planes: ascending int8 `[V]`."""
         constants = np.array(self.task.constants, np.int8)
         return np.union1d(self.task.inputs, constants)
 
@@ -163,11 +154,6 @@ class Rules:
         """Tests on which a cell is an item to place: uint32 `[M, W]`."""
         return machine.pack(self.task.items.T)
 
-    @property
-    def sources(self) -> int:
-        """Locations that a compare or a conditional move may read."""
-        return self.task.registers if self.restrictions.registers_only else self.task.locations
-
     @cached_property
     def conditions(self) -> tuple[Op, ...]:
         """The conditional moves of the task."""
@@ -188,26 +174,24 @@ class Rules:
     def length(self) -> int | None:
         """The location that holds a length, where that is compared with constants only."""
         task = self.task
-        if task.length_cell is None or not self.restrictions.registers_only:
-            return None
-        return task.registers + task.length_cell
+        return None if task.length_cell is None else task.registers + task.length_cell
 
     @property
     def constant_sources(self) -> tuple[int, ...]:
         """Locations that may be compared with a constant."""
-        return tuple(range(self.sources)) if self.length is None else (self.length,)
+        return tuple(range(self.task.registers)) if self.length is None else (self.length,)
 
     @cached_property
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """All instructions `[F, 3]`, in blocks as `_legal` has them, and the numbers of those kept."""
+        """All instructions `[F, 3]`, in blocks as in `_legal`, and the numbers of those kept."""
         task, r = self.task, self.task.registers
-        cells, registers, sources = range(r, task.locations), range(r), range(self.sources)
+        cells, registers = range(r, task.locations), range(r)
         rows = [(Op.MOV, a, b) for a in cells for b in registers]
         rows += [(Op.MOV, a, b) for a in registers for b in cells]
         rows += [(Op.MOV, a, b) for a in registers for b in registers]
         for op in self.conditions:
-            rows += [(op, a, b) for a in sources for b in registers]
-        rows += [(Op.CMP, a, b) for a in sources for b in sources]
+            rows += [(op, a, b) for a in registers for b in registers]
+        rows += [(Op.CMP, a, b) for a in registers for b in registers]
         if Op.CMP_CONSTANT in task.opcodes:
             rows += [(Op.CMP_CONSTANT, a, k) for a in self.constant_sources for k in task.constants]
         for op in JUMPS:
@@ -218,7 +202,7 @@ class Rules:
         def kept(op, a, b):
             if op == Op.CMP:
                 ordered = self.restrictions.ordered_compare and self._mirrored
-                return a != b and min(a, b) < r and (a < b or not ordered)
+                return a != b and (a < b or not ordered)
             if op == Op.MOV and self.length in (a, b):
                 return False
             return op in (Op.CMP_CONSTANT, *JUMPS, Op.LABEL) or a != b
@@ -238,8 +222,8 @@ class Rules:
         )
 
     def is_right(self, state: machine.MachineState) -> Bool[Array, ""]:
-        """Whether everything that matters is right on every test, and none skips (one state).  Whether a jump
-        that none took has its label is for those to know who have the program."""
+        """Whether everything that matters is right on every test, and none skips (one state).
+        Whether a jump that none took has its label is for those to know who have the program."""
         own = reduce(
             or_,
             [
@@ -270,8 +254,8 @@ class Rules:
     def lasting(self, own: UInt32[Array, "M W B"]) -> UInt32[Array, "M W B"]:
         """Of the tests on which cells are right, those on which they may be left as they are.
 
-        Without branches a store writes on every test: a cell that is wrong on one of them has to be written on
-        all, and what it holds on the others is of no use there.
+        Without branches a store writes on every test: a cell that is wrong on one of them has to be
+        written on all, and what it holds on the others is of no use there.
         """
         if self.task.labels:
             return own
@@ -279,11 +263,11 @@ class Rules:
         return jnp.where(wrong[:, None], jnp.uint32(0), own)
 
     def _useful(self, view: View, matches) -> Array:
-        """Tests on which a location holds the value wanted in a cell, `[L, M, W, B]`, less those on which that
-        cannot be used any more."""
-        rules, r = self.restrictions, self.task.registers
-        if self.task.labels or not (rules.read_once and rules.write_once):
+        """Tests on which a location holds the value wanted in a cell, `[L, M, W, B]`, less those on
+        which that cannot be used any more."""
+        if self.task.labels:
             return matches
+        r = self.task.registers
         fresh = matches[r:] & ~(view.read | view.written)[:, None]
         cells = np.arange(self.task.memory)
         own = self.lasting(matches[r + cells, cells])
@@ -304,14 +288,12 @@ class Rules:
         batch = held.shape[-1]
         lacks = some(acting[None] & ~_any_value(held, 1))  # undefined on an acting test, [L, B]
         readable = self._readable(view, lacks)
-        fresh = jnp.ones((r, batch), bool)
-        if rules.registers_ascending:
-            used = some(_any_value(held[:r], 1))
-            fresh = jnp.concatenate([fresh[:1], used[:-1]])
+        used = some(_any_value(held[:r], 1))
+        fresh = jnp.concatenate([jnp.ones((1, batch), bool), used[:-1]])  # may be written, [R, B]
         kept = self._kept(view, matches)  # may be overwritten: always; if less, equal, greater
         blocks = [
             *self._plain_moves(view, matches, readable, fresh, kept[0]),
-            *self._conditional_moves(view, readable, fresh, kept, lacks),
+            *self._conditional_moves(view, readable, kept, lacks),
             *self._compares(view, readable),
             *self._branches(view),
         ]
@@ -331,30 +313,23 @@ class Rules:
 
     def _readable(self, view: View, lacks) -> Array:
         """Locations that may be read, `[L, B]`."""
-        rules, r, acting = self.restrictions, self.task.registers, view.acting[None]
-        registers = ~lacks[:r] if rules.initialised else jnp.ones_like(lacks[:r])
-        cells = jnp.ones_like(lacks[r:])
+        r, acting = self.task.registers, view.acting[None]
         length = np.arange(r, self.task.locations) == self.length  # may be read at any time
-        if rules.read_once:
-            cells &= ~some(acting & view.read) | length[:, None]
-        if rules.read_ascending:
-            first = jnp.zeros_like(view.read[:1])
-            unread = acting & ~view.read & _word(~length)[:, None, None]
-            cells &= ~some(jnp.concatenate([first, unread[:-1]])) | length[:, None]
-        return jnp.concatenate([registers, cells])
+        first = jnp.zeros_like(view.read[:1])
+        unread = acting & ~view.read & _word(~length)[:, None, None]
+        too_early = some(jnp.concatenate([first, unread[:-1]]))
+        cells = ~(some(acting & view.read) | too_early) | length[:, None]
+        return jnp.concatenate([~lacks[:r], cells])
 
     def _kept(self, view: View, matches) -> list[Array]:
         """Locations that may be overwritten on all acting tests, and on those with each flag."""
-        rules = self.restrictions
-        if not rules.viable:
+        if not self.restrictions.viable:
             return [jnp.ones((view.held.shape[0], view.held.shape[-1]), bool)] * 4
         held, r = view.held, self.task.registers
-        wanted = jnp.asarray(self.wanted)[..., None]  # [M, V, W, 1]
-        if rules.read_once and rules.write_once:
-            # What was read or written cannot be used again, and what is in place for good is not needed.
-            held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
-            own = jnp.stack([matches[r + m, m] for m in range(self.task.memory)])
-            wanted = wanted & ~self.lasting(own)[:, None]
+        # What was read or written cannot be used again; what is in place for good is not needed.
+        held = jnp.concatenate([held[:r], held[r:] & ~(view.read | view.written)[:, None]])
+        own = jnp.stack([matches[r + m, m] for m in range(self.task.memory)])
+        wanted = self.wanted[..., None] & ~self.lasting(own)[:, None]  # [M, V, W, B]
         needed = reduce(or_, [wanted[m] for m in range(self.task.memory)])  # [V, W, B]
         once, twice = jnp.zeros_like(held[0]), jnp.zeros_like(held[0])
         for location in range(held.shape[0]):
@@ -368,9 +343,7 @@ class Rules:
         """Loads `[M, R, B]`, stores `[R, M, B]` and moves `[R, R, B]`."""
         rules, r, held, acting = self.restrictions, self.task.registers, view.held, view.acting
         loads = readable[r:, None] & (fresh & kept[:r])[None]
-        stores = readable[:r, None] & kept[None, r:]
-        if rules.write_once:
-            stores &= ~some(acting[None] & view.written)[None]
+        stores = readable[:r, None] & kept[None, r:] & ~some(acting[None] & view.written)[None]
         if rules.right_stores:
             stores &= ~some(acting[None, None] & self.matters[None, ..., None] & ~matches[:r])
         moves = readable[:r, None] & (fresh & kept[:r])[None]
@@ -380,26 +353,25 @@ class Rules:
             moves &= some(_differ(held[:r], held[:r]) & acting[None, None])
         return [loads, stores, moves]
 
-    def _conditional_moves(self, view: View, readable, fresh, kept, lacks) -> list[Array]:
-        """One block `[S, R, B]` for each condition."""
-        rules, r, s = self.restrictions, self.task.registers, self.sources
+    def _conditional_moves(self, view: View, readable, kept, lacks) -> list[Array]:
+        """One block `[R, R, B]` for each condition."""
+        rules, r = self.restrictions, self.task.registers
         known = ~some(view.acting & ~(view.flags[0] | view.flags[1] | view.flags[2]))
-        into = ~lacks[:r] if rules.initialised else fresh
         distinct = {}
         if rules.effective:
-            differ = _differ(view.held[:s], view.held[:r]) & view.acting[None, None]
+            differ = _differ(view.held[:r], view.held[:r]) & view.acting[None, None]
             distinct = self._distinct([some(differ & view.flags[f][None, None]) for f in range(3)])
         blocks = []
         for op in self.conditions:
-            safe = into & known[None]
+            safe = ~lacks[:r] & known[None]
             for flag in CONDITION[op]:
                 safe &= kept[1 + _BIT[flag]][:r]
-            block = readable[:s, None] & safe[None]
+            block = readable[:r, None] & safe[None]
             blocks.append(block & distinct[op] if rules.effective else block)
         return blocks
 
     def _distinct(self, on: list[Array]) -> dict[Op, Array]:
-        """Which conditional moves do something that no earlier instruction does, `[S, R, B]`.
+        """Which conditional moves do something that no earlier instruction does, `[R, R, B]`.
 
         A move acts where source and destination differ; `on[f]` says whether that happens on a test
         with flag f.  Moves that act on the same set of such flags are the same move.
@@ -421,20 +393,19 @@ class Rules:
         return found
 
     def _compares(self, view: View, readable) -> list[Array]:
-        """Compares of locations `[S, S, B]`, and with constants `[C, constants, B]`."""
-        rules, s, held, acting = self.restrictions, self.sources, view.held, view.acting
-        may = ~view.compared if rules.single_compare else jnp.ones_like(view.compared)
-        block = readable[:s, None] & readable[None, :s] & may[None, None]
+        """Compares of registers `[R, R, B]`, and with constants `[C, constants, B]`."""
+        rules, r, held, acting = self.restrictions, self.task.registers, view.held, view.acting
+        may = ~view.compared
         within = [reduce(or_, [held[:, v] for v in order]) for order in self.orders]
-        if rules.initialised:
-            alike = reduce(or_, [x[:s, None] & x[None, :s] for x in within])
-            block &= ~some(acting[None, None] & ~alike)
+        alike = reduce(or_, [x[:r, None] & x[None, :r] for x in within])
+        block = readable[:r, None] & readable[None, :r] & may[None, None]
+        block &= ~some(acting[None, None] & ~alike)
         if rules.effective:
-            less = jnp.zeros((s, s, *acting.shape), jnp.uint32)
+            less = jnp.zeros((r, r, *acting.shape), jnp.uint32)
             for order, those in zip(self.orders, within, strict=True):
                 for place in range(1, len(order)):
-                    above = reduce(or_, [held[:s, v] for v in order[place:]])
-                    less |= (those[:s] & ~above)[:, None] & above[None]
+                    above = reduce(or_, [held[:r, v] for v in order[place:]])
+                    less |= (those[:r] & ~above)[:, None] & above[None]
             less &= acting[None, None]
             block &= self._tells(view, less, jnp.swapaxes(less, 0, 1))
         blocks = [block]
@@ -442,9 +413,8 @@ class Rules:
             constants, places = self.task.constants, np.array(self.constant_sources)
             block = jnp.stack([readable[places] & may[None]] * len(constants), axis=1)
             number = [self._order_of(k) for k in constants]
-            if rules.initialised:
-                alike = jnp.stack([within[order][places] for order in number], axis=1)
-                block &= ~some(acting[None, None] & ~alike)
+            alike = jnp.stack([within[order][places] for order in number], axis=1)
+            block &= ~some(acting[None, None] & ~alike)
             if rules.effective:
                 less, greater = (
                     jnp.stack([self._beyond(held[places], k, sign) for k in constants], axis=1)
@@ -469,7 +439,7 @@ class Rules:
         return ((a & b) | (a & c) | (b & c)) & some(acting & change)
 
     def _beyond(self, held, constant: int, sign: int) -> Array:
-        """Tests on which a location is above (sign 1) or below (-1) a constant, `[S, W, B]`."""
+        """Tests on which a location is above (sign 1) or below (-1) a constant, `[C, W, B]`."""
         order = self.orders[self._order_of(constant)]
         those = [v for v in order if sign * (int(self.values[v]) - constant) > 0]
         return reduce(or_, [held[:, v] for v in those]) if those else jnp.zeros_like(held[:, 0])

@@ -1,7 +1,7 @@
 """Registers differ only in name: a position with its registers renamed is as good as the position.
 
-As the signed permutations of AlphaTensor (Fawzi et al., 2022, Methods), of which AlphaDev has none: what
-is learned of one pair of registers is then learned of all of them.  Beyond the paper.
+As the signed permutations of AlphaTensor (Fawzi et al., 2022, Methods), of which AlphaDev has none:
+what is learned of one pair of registers is then learned of all of them.  Beyond the paper.
 """
 
 import functools
@@ -34,8 +34,8 @@ class Renamings(NamedTuple):
 def renamings(game: AssemblyGame) -> Renamings:
     """All renamings of a game's registers, or `MOST` of them; the first changes nothing.
 
-    Where a compare is legal only with its lower register first, a renamed one is turned round: the flag
-    is then mirrored, but of the move alone, the turned compare is as good.
+    Where a compare is legal only with its lower register first, a renamed one is turned round: the
+    flag is then mirrored, but of the move alone, the turned compare is as good.
     """
     r, table = game.task.registers, [tuple(int(x) for x in row) for row in game.actions]
     if np.prod(np.arange(1, r + 1)) <= MOST:
@@ -85,12 +85,13 @@ def draw(table: Renamings, key: jax.Array, count: int) -> Int[Array, " B"]:
 
 
 def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
-    """A number for what a program leaves in the machine; the same however registers and tests are named.
+    """A hash of the machine's state that does not depend on the names of registers and tests.
 
-    Tests have no names either: what is right on each of them, from what is held there, is right.  So programs that
-    compare other inputs to the same end come to the same state, as in an enumeration.  A test's number is made of what
-    it holds in each register and in memory, a register's of all tests' numbers and what it holds there, twice in turn
-    (as colours of a graph are refined).  Of memory that can be read no more only what is right for good counts.
+    Tests have no names either: what is right on each of them, from what is held there, is right.
+    So programs that compare other inputs to the same end come to the same state, as in an
+    enumeration.  A test's number is made of what it holds in each register and in memory, a
+    register's of all tests' numbers and what it holds there, twice in turn (as colours of a graph
+    are refined).  Of memory that can be read no more only what is right for good counts.
     """
     rules, r, now = game.looked_at, game.task.registers, state.machine
     words = len(rules.tests)
@@ -107,12 +108,11 @@ def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
 
     held, flags = numbers(now.held, 1), numbers(jnp.concatenate([now.flag, now.skip]), 0)
     registers, cells = held[:r], held[r:]  # [R, T], [M, T]
-    if game.restrictions.read_once and game.restrictions.write_once:
-        own = functools.reduce(
-            jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0)
-        )
-        good, written = bits(rules.lasting(own[..., None])[..., 0]), bits(state.written)
-        cells = jnp.where(bits(state.read | state.written) == 1, ~(2 * good + written), cells)
+    own = functools.reduce(
+        jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0)
+    )
+    good, written = bits(rules.lasting(own[..., None])[..., 0]), bits(state.written)
+    cells = jnp.where(bits(state.read | state.written) == 1, ~(2 * good + written), cells)
     rows = jnp.concatenate([cells, flags[None], _wanted_marks(rules)[None]])
     memory = jnp.sum(
         _mixed(_mixed(rows) + np.arange(len(rows), dtype=np.uint32)[:, None]),

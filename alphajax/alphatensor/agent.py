@@ -20,16 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import (
-    archive,
-    bases,
-    beam,
-    classes,
-    flip_graph,
-    flip_improver,
-    inside,
-    mix,
-)
+from alphajax.alphatensor import archive, bases, beam, classes, inside, mix
 from alphajax.alphatensor.archive import Finished, Start
 from alphajax.alphatensor.bases import Basis
 from alphajax.alphatensor.beam import BeamConfig
@@ -78,21 +69,12 @@ class AlphaTensor:
     """The control: candidates drawn uniformly, no network."""
 
     def __post_init__(self):
-        if self.mix.flip_checks and self.game.ring.name not in flip_graph.RINGS:
+        if self.game.symmetry.order > 1 and self.network.signed_permutations:
+            symmetries = ", ".join(f"game.{name}" for name in self.game.symmetries)
             raise ValueError(
-                f"flip_checks: received {self.mix.flip_checks} over {self.game.ring.name};"
-                f" expected 0, or a ring of {flip_graph.RINGS}"
+                "network.signed_permutations: received True; expected False, because moves are"
+                f" orbits ({symmetries}), and a signed permutation does not keep a tensor symmetric"
             )
-        if self.game.symmetry.order > 1:
-            for name, good in (
-                ("mix.flip_checks", not self.mix.flip_checks),
-                ("network.signed_permutations", not self.network.signed_permutations),
-            ):
-                if not good:
-                    raise ValueError(
-                        f"{name} does not keep a tensor symmetric, as orbits need (game.{', game.'.join(self.game.symmetries)});"
-                        " expected network.signed_permutations=False and mix.flip_checks=0"
-                    )
         if self.training.winners and len(self.game.targets) > 1:
             raise ValueError(
                 f"winners: received {self.training.winners} with {len(self.game.targets)} targets; expected 0, because"
@@ -353,7 +335,7 @@ class AlphaTensor:
             self.beam,
             lambda _: bases.identity(self.playing.side),
         )
-        moves = inside.settled(settle_key, kept, begun, ended, self.inside)
+        moves = inside.settled(settle_key, kept, begun, ended)
         factors = inside.played(kept, begun, moves)
         rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
         there = jnp.ones(rank.shape, bool)
@@ -423,13 +405,6 @@ class AlphaTensor:
         if self.mix.archive_share:
             factors, rank, finished = archive.completed(factors, rank, states, self.game)
             kept = kept._replace(factors=factors.astype(jnp.int8), rank=rank)
-        if self.mix.flip_checks:
-            # The order of the rows may repeat; what each walk draws for itself comes from its game.
-            key = jax.random.key(memory.finished.next[0])
-            shorter, rank = flip_improver.shorten(
-                key, kept.factors, ring=self.game.ring.name, checks=self.mix.flip_checks
-            )
-            kept = kept._replace(factors=shorter, rank=rank)
         memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(steps.observation, steps.search.actions.factors, steps.search.weights, value)
@@ -481,7 +456,6 @@ class AlphaTensor:
             memory.rank,
             limits,
             buffer,
-            step,
             count,
             game=self.playing,
             config=self.mix,

@@ -208,8 +208,3 @@ def unpermute_factors(factors: Int[Array, "*R 3 S"], signed: Signed, ring: Ring)
     sign = jnp.broadcast_to(signed.sign, factors.shape)
     x = ring.reduce(factors.astype(jnp.int32) * sign)
     return jnp.take_along_axis(x, back, axis=-1).astype(factors.dtype)
-
-
-def cycle(factors: Int[Array, "*R 3 S"]) -> Int[Array, "*R 3 S"]:
-    """(u, v, w) -> (v, w, u): a scheme of n x m x p becomes one of m x p x n."""
-    return jnp.roll(factors, -1, axis=-2)

@@ -44,7 +44,11 @@ from alphajax.duplicates import apart, hashes, merged, one_of_each
 DRAWS = 32
 """Moves sampled at once for one residual; one that promises more has more such turns."""
 CPU_BLOCK = 32
-"""Turns at a time whose residuals fit a CPU's cache."""
+"""Turns sampled, and residuals valued, at a time on a CPU: as many as fit its cache."""
+ACCELERATOR_BLOCK = 2048
+"""The most of them on other devices."""
+MUTANT_SPREAD = 0.25
+"""`BeamConfig.spread` for the moves that mutants are made of; not below the values' error."""
 FOREMOST = 8
 """Times the width are valued once more in other bases."""
 
@@ -70,25 +74,17 @@ class BeamConfig:
     """Of residuals in one class (`classes.py`), the best is kept.  Over Z_2, with modes of at most 12."""
     mutants: int = 0
     """Of the best that were sampled after each move, so many moves more with one of their factors replaced."""
-    mutant_spread: float = 0.25
-    """As `spread`, for what mutants come of: not below what their values are off by."""
     views: int = 0
     """Random bases, as games have them, over which the value of the foremost is averaged; 0: it is as it stands."""
-    block: int = 0
-    """Turns taken, and residuals valued, at a time: what all of them lead to would not fit a CPU's cache, while an
-    accelerator wants thousands.  0: 32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns
-    and the mutants.  What is sampled depends on it."""
     basis_density: float = 0.0
     """Largest off-diagonal density of its random bases; 0: it stays in the canonical basis."""
 
     def __post_init__(self):
         if self.width < 0:
             raise ValueError(f"width: received {self.width}; expected 0 or more")
-        if self.block < 0:
-            raise ValueError(f"block: received {self.block}; expected 0 or more")
         if self.views < 0:
             raise ValueError(f"views: received {self.views}; expected 0 or more")
-        unit = DRAWS * (self.block or CPU_BLOCK)
+        unit = DRAWS * CPU_BLOCK
         if self.samples < 1 or self.samples % unit:
             raise ValueError(f"samples: received {self.samples}; expected a multiple of {unit}")
         if self.mutants < 0 or self.mutants % unit:
@@ -101,7 +97,7 @@ class BeamConfig:
             )
         if self.moves < 1:
             raise ValueError(f"moves: received {self.moves}; expected 1 or more")
-        for name in ("temperature", "spread", "mutant_spread"):
+        for name in ("temperature", "spread"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: received {getattr(self, name)}; expected above 0")
         for name in ("prior", "basis_density"):
@@ -119,10 +115,13 @@ class BeamConfig:
         return self.samples // DRAWS
 
     def block_size(self) -> int:
-        """`block`, or what suits the device that JAX uses by default."""
-        return self.block or math.gcd(
-            self.turns, self.mutants, CPU_BLOCK if jax.default_backend() == "cpu" else 2048
-        )
+        """Turns sampled, and residuals valued, at a time on the device that JAX uses by default.
+
+        32 on a CPU, elsewhere the largest power of 2 up to 2,048 that divides the turns and the
+        mutants.  What is sampled depends on it.
+        """
+        most = CPU_BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
+        return math.gcd(self.turns, self.mutants, most)
 
 
 class Kept(NamedTuple):
@@ -293,7 +292,7 @@ def _move(
     ended = ends(sampled)
     rows = tried, score, kinds = rated(sampled, passed, config.valued)
     if config.mutants:
-        likely = evened(score / config.mutant_spread, kept.origin[tried.parent])
+        likely = evened(score / MUTANT_SPREAD, kept.origin[tried.parent])
         dims = kept.seen.dims[tried.parent]
         mutants = _mutants(mutant_key, tried, likely, dims, game, config)
         after = in_blocks(

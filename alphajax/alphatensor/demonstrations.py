@@ -18,6 +18,9 @@ from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.moves import Ring, canonical
 from alphajax.alphatensor.orbits import Symmetry
 
+SHARE_OF_TWOS = 0.01
+"""Share of +-2 among non-zero entries where the ring's entries reach 2 (the paper's)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
@@ -33,8 +36,6 @@ class Distribution:
     all_shapes: bool = False
     """Each demonstration has lengths of its own, between 1 and the target's, and no more terms than a general tensor
     of such a shape."""
-    share_of_twos: float = 0.01
-    """Among non-zero entries, the share of +-2 where the ring's entries reach 2."""
     cubes: float = 0.5
     """Where moves are orbits, the largest share of those that are made to be smaller than others; each demonstration
     draws its own."""
@@ -47,9 +48,8 @@ class Distribution:
             )
         if self.terms < 0:
             raise ValueError(f"terms: received {self.terms}; expected 0 or more")
-        for name in ("share_of_twos", "cubes"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected 0..1")
+        if not 0 <= self.cubes <= 1:
+            raise ValueError(f"cubes: received {self.cubes}; expected 0..1")
 
 
 class Position(NamedTuple):
@@ -93,7 +93,7 @@ def random_factors(
     else:
         value = jax.random.bits(value_key, shape, jnp.uint16)
         sign = 1 - 2 * (value & 1).astype(jnp.int8)
-        twos = (value >> 1) < distribution.share_of_twos * 2**15
+        twos = (value >> 1) < SHARE_OF_TWOS * 2**15
         entry = jnp.where(twos, 2 * sign, sign) if ring.bound == 2 else sign
     used = draw < density
     # A factor that would be zero gets one entry at a random place, instead of being drawn again.

@@ -165,8 +165,6 @@ class Findings:
 
     def help(self) -> str | None:
         """What else than the played game had a part in the result."""
-        if self.system.mix.flip_checks:
-            return "flip graph"
         game, helps = self.system.game, []
         if game.symmetry.order > 1:
             *some, last = game.symmetries

@@ -42,6 +42,19 @@ from alphajax.alphatensor.game import Observation, TensorGame
 from alphajax.alphatensor.mix import Item
 from alphajax.alphatensor.moves import live_first
 
+EAGERNESS = 4.0
+"""A neighbourhood whose value is one term better is exp(this) times as likely to be chosen."""
+SHARING = 4.0
+"""A term is exp(b) times as likely to be taken back for each of its factors that the factors of the
+others span already.  Each neighbourhood draws its own b between 0 and this."""
+LIKENESS = 3.0
+"""Of decompositions with equally few terms, one with one more pair of equal factors, among its own
+or with the rest of the game, is exp(l) times as likely to be chosen.  Each beginning draws its own
+l between 0 and this.  Games whose terms share no factors cannot be improved; a game with the most
+shared factors no longer changes."""
+BASIS_DENSITY = 0.5
+"""Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InsideConfig:
@@ -60,19 +73,8 @@ class InsideConfig:
     """Neighbourhoods of each that are valued."""
     beginnings: int = 8
     """Of them, at most so many that have no term in common are begun with."""
-    eagerness: float = 4.0
-    """One that the value likes by a term more is exp(this) times as likely to be one of them."""
-    sharing: float = 4.0
-    """A term is taken back exp(b) times as likely for each of its factors that those of the others span already; each
-    neighbourhood draws its own b between 0 and this."""
-    likeness: float = 3.0
-    """Of decompositions of as few terms, one with one more pair of equal factors, among them or with the rest of the game,
-    is exp(l) times as likely to be chosen; each beginning draws its own l between 0 and this.  With nothing in common
-    nothing can be done, and by far the most games have little; but what has most of it stays as it is."""
     patience: float = 2.0
     """A game of so many terms more than the best of its generation is begun in exp(-1) times as often."""
-    basis_density: float = 0.5
-    """Largest off-diagonal density of the random bases in which neighbourhoods are seen."""
 
     def __post_init__(self):
         for name, low in (("moves", 0), ("side", 1), ("games", 1), ("draws", 1), ("beginnings", 1)):
@@ -82,9 +84,6 @@ class InsideConfig:
             raise ValueError(
                 "moves: received 1; expected 0, or 2 or more, as one term cannot be done better"
             )
-        for name in ("eagerness", "sharing", "likeness", "basis_density"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected 0 or more")
         if not self.patience > 0:
             raise ValueError(f"patience: received {self.patience}; expected above 0")
         if self.moves >= self.side**3:
@@ -165,7 +164,7 @@ def begin(
         factors = games.factors[place]
         draw_key, basis_key, density_key = jax.random.split(key, 3)
         taken, vectors, dims = neighbourhood(draw_key, factors, config)
-        density = jax.random.uniform(density_key, maxval=config.basis_density)
+        density = jax.random.uniform(density_key, maxval=BASIS_DENSITY)
         basis = bases.random_basis(basis_key, game.ring, config.side, dims, density)
         first = jnp.argsort(~taken, stable=True)[: config.moves]
         back = bases.change_factors(
@@ -188,7 +187,7 @@ def begin(
 
     keys = jax.random.split(key, config.games * config.draws)
     drawn = in_blocks(valued, block, keys, jnp.repeat(jnp.arange(config.games), config.draws))
-    likely = config.eagerness * drawn.score + jax.random.gumbel(noise_key, drawn.score.shape)
+    likely = EAGERNESS * drawn.score + jax.random.gumbel(noise_key, drawn.score.shape)
     likely, taken = (
         x.reshape(config.games, config.draws, *x.shape[1:]) for x in (likely, drawn.taken)
     )
@@ -225,7 +224,7 @@ def neighbourhood(
     """
     weight_key, limit_key, key = jax.random.split(key, 3)
     limit = jax.random.randint(limit_key, (), config.side // 2 + 1, config.side + 1)
-    weight = jax.random.uniform(weight_key, maxval=config.sharing)
+    weight = jax.random.uniform(weight_key, maxval=SHARING)
     masks, used = as_masks(factors), jnp.any(factors, axis=(-2, -1))
 
     def take(carry, noise):
@@ -276,13 +275,11 @@ def coordinates_in(vectors: Int[Array, "3 s"], factors: Int[Array, "R 3 S"]) -> 
     return reduced(vectors, as_masks(factors))[1]
 
 
-def settled(
-    key: jax.Array, games: Finished, begun: Begun, ended: Ended, config: InsideConfig
-) -> Int[Array, "B N 3 s"]:
+def settled(key: jax.Array, games: Finished, begun: Begun, ended: Ended) -> Int[Array, "B N 3 s"]:
     """What takes the place of what was taken back: the fewest terms known, which is what a beam found or these
     themselves; of as few, those with much in common with each other and the rest of the game more often."""
     count, (likeness_key, key) = begun.score.shape[0], jax.random.split(key)
-    likeness = jax.random.uniform(likeness_key, (count,), maxval=config.likeness)
+    likeness = jax.random.uniform(likeness_key, (count,), maxval=LIKENESS)
     back = jnp.pad(
         begun.back, ((0, 0), (0, ended.moves.shape[1] - begun.back.shape[1]), (0, 0), (0, 0))
     )

@@ -34,10 +34,6 @@ class MixConfig:
     """Of each batch, synthetic demonstrations."""
     best_share: float = 0.05
     """Of each batch, positions of the best finished games; the rest are played positions."""
-    demonstration_decay: int = 0
-    """Learner steps over which the demonstrations' loss weight falls linearly from 1 to
-    `demonstration_floor` (0: it stays 1)."""
-    demonstration_floor: float = 0.1
     labels: int = 1
     """Good next moves taught at each demonstrated position."""
     played_labels: int = 0
@@ -65,10 +61,6 @@ class MixConfig:
     patience: int = 0
     """A network whose games have not lowered a rank or a limit in so many iterations gives way to a new one, which
     begins with nothing but the ranks to go below.  0: never, as in the paper."""
-    flip_checks: int = 0
-    """More than 0: a finished game is remembered as a walk of so many times 64 flips makes it shorter.
-    It is then not AlphaTensor alone, and the run's result says so.  What counts as found is still
-    what was played."""
     distribution: demonstrations.Distribution = demonstrations.Distribution()
 
     def __post_init__(self):
@@ -76,7 +68,6 @@ class MixConfig:
             "demonstration_share",
             "best_share",
             "canonical_share",
-            "demonstration_floor",
             "archive_share",
             "mastery",
         ):
@@ -91,8 +82,6 @@ class MixConfig:
         for name, low in (
             ("labels", 1),
             ("pool", 1),
-            ("demonstration_decay", 0),
-            ("flip_checks", 0),
             ("patience", 0),
             ("played_labels", 0),
         ):
@@ -106,7 +95,6 @@ def make_batch(
     ranks: Int[Array, " targets"],
     limits: Int[Array, " targets"],
     buffer: replay.Replay,
-    step: Int[Array, ""],
     count: int,
     *,
     game: TensorGame,
@@ -120,18 +108,13 @@ def make_batch(
       ranks: the best of each target.
       limits: moves allowed on each target.
       buffer: played positions (`Item`).
-      step: learner steps so far.
     """
     synthetic = round(count * config.demonstration_share)
     best = round(count * config.best_share)
     keys = jax.random.split(key, 3)
-    weight = jnp.float32(1.0)
-    if config.demonstration_decay:
-        progress = jnp.minimum(step / config.demonstration_decay, 1.0)
-        weight = 1.0 - (1.0 - config.demonstration_floor) * progress
     parts = []
     if synthetic:
-        parts.append(_demonstrated(keys[0], limits, synthetic, weight, game, config))
+        parts.append(_demonstrated(keys[0], limits, synthetic, game, config))
     if best:
         parts.append(_finished(keys[1], finished, ranks, limits, best, game, config))
     if count - synthetic - best:
@@ -142,7 +125,7 @@ def make_batch(
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
-def _demonstrated(key, limits, count, weight, game: TensorGame, config: MixConfig) -> Batch:
+def _demonstrated(key, limits, count, game: TensorGame, config: MixConfig) -> Batch:
     target_key, key = jax.random.split(key)
     target = jax.random.randint(target_key, (count,), 0, len(game.targets))
     dims = jnp.asarray(np.array([target.shape for target in game.targets], np.int8))
@@ -155,7 +138,7 @@ def _demonstrated(key, limits, count, weight, game: TensorGame, config: MixConfi
         config.labels,
         config.order_free,
     )
-    weights = jnp.full((count,), weight, jnp.float32)
+    weights = jnp.ones(count, jnp.float32)
     return Batch(*found, weights, weights)
 
 

@@ -29,6 +29,9 @@ from alphajax.alphatensor.orbits import Symmetry
 from alphajax.alphatensor.ranks import slice_rank_bound
 from alphajax.alphatensor.torsos import AttentiveTorso, DenseTorso
 
+QUANTILES = 8
+"""Of the return, which the value head predicts (the paper's number)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -54,13 +57,10 @@ class NetworkConfig:
     """d, entries of a factor in one token."""
     value_width: int = 512
     value_layers: int = 3
-    quantiles: int = 8
     risk: float = 0.75
     """The search's value is the mean of the quantiles above this level (0: plain mean)."""
     value_weight: float = 1.0
     """Weight of the value loss beside the policy loss."""
-    temperature: float = 1.0
-    """Candidates are sampled at this temperature."""
     root_samples: int = 0
     """Beyond the paper: at the root so many moves are sampled, and those are candidates that lead to
     the best-valued positions (`lookahead`); 0: candidates are sampled as elsewhere."""
@@ -88,8 +88,6 @@ class NetworkConfig:
             )
         if not 0 <= self.risk < 1:
             raise ValueError(f"risk: received {self.risk}; expected 0 <= risk < 1")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: received {self.temperature}; expected above 0")
 
 
 class Batch(NamedTuple):
@@ -150,7 +148,7 @@ class Network(nn.Module):
         else:
             self.head = DenseHead(count, size, c.policy_width, c.policy_layers, dtype)
         self.value = ValueHead(
-            c.value_width, c.value_layers, c.quantiles, float(self.max_moves), dtype
+            c.value_width, c.value_layers, QUANTILES, float(self.max_moves), dtype
         )
 
     def mask(self, logits, position: int, empty, dims):
@@ -251,7 +249,7 @@ class NetworkPolicy:
 
     def propose(self, params, key: jax.Array, observation: Observation, k: int):
         """As `alphajax.search.Proposer`: sampled, so every log-weight is 0."""
-        moves, _, quantiles = self._sample(params, key, observation, k, self.config.temperature)
+        moves, _, quantiles = self._sample(params, key, observation, k, temperature=1.0)
         value = risk_seeking_mean(quantiles, self.config.risk)
         return moves, jnp.zeros(moves.factors.shape[:2], jnp.float32), value
 

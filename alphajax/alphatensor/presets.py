@@ -62,7 +62,6 @@ PRESETS: dict[str, Preset] = {
     "strassen-z2": Preset(("2,2,2",), "Z2", goal=7, warmup_steps=400, decay_step=5000),
     "2x2x3": Preset(("2,2,3",), goal=11),
     "2x2x3-z2": Preset(("2,2,3",), "Z2", goal=11, warmup_steps=2000, decay_step=1800),
-    "2x2x4": Preset(("2,2,4",), goal=14, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x2x4-z2": Preset(
         ("2,2,4",),
         "Z2",
@@ -83,13 +82,7 @@ PRESETS: dict[str, Preset] = {
             prior=0.02,
         ),
     ),
-    "2x3x3": Preset(("2,3,3",), goal=15, warmup_steps=20_000, decay_step=18_000, games=512),
     "2x3x3-z2": Preset(("2,3,3",), "Z2", goal=15, warmup_steps=8000, decay_step=7000, games=512),
-    "3x3x3": Preset(("3,3,3",), goal=23, warmup_steps=20_000, decay_step=18_000),
-    "3x3x3-z2": Preset(("3,3,3",), "Z2", goal=23, warmup_steps=20_000, decay_step=18_000),
-    "strassen-cyclic-z2": Preset(
-        ("2,2,2",), "Z2", goal=7, warmup_steps=1000, decay_step=5000, cyclic=True
-    ),
     "3x3x3-cyclic-z2": Preset(
         ("3,3,3",), "Z2", goal=23, warmup_steps=8000, decay_step=7000, games=512, cyclic=True
     ),
@@ -298,7 +291,6 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str, preset: Prese
             algorithm="gumbel",
             simulations=32,
             candidates=16,
-            considered=16,
             max_depth=min(game.max_moves, 32),
             value_scale=0.2,
         ),
@@ -399,9 +391,7 @@ def _paper(targets: tuple[Target, ...], ring: Ring, network: str) -> AlphaTensor
             algorithm="puct", simulations=800, candidates=32, max_depth=min(game.max_moves, 64)
         ),
         training=TrainingConfig(games=2048, learner_steps=1000, batch=2048, warmup_steps=10_000),
-        mix=MixConfig(
-            distribution=Distribution(min_density=0.2, max_density=0.2, share_of_twos=0.01)
-        ),
+        mix=MixConfig(distribution=Distribution(min_density=0.2, max_density=0.2)),
     )
 
 

@@ -26,7 +26,7 @@ def left(game, triples):
 
 
 def by_hand(game, triples):
-    """The same, test by test: which registers, and cells not yet read, hold the values of which cell.
+    """The same, test by test: which registers and unread cells hold the values of which cell.
 
     Nothing is left out but what must be: copies.  So it is only right where no value is held twice.
     """
@@ -66,7 +66,7 @@ def test_arrangements_are_those_that_one_sees():
     comparator = [(MOV, 0, 2), (CMP, 0, 1), (G, 1, 0), (G, 2, 1)]
     found = left(game, [*loads, *comparator])
     assert found == [6, 6, 6, 6, 6, 6, 3]
-    # After the comparator register 2 holds a copy that nothing needs; it is overwritten by the load.
+    # After the comparator register 2 holds a copy that nothing needs; the load overwrites it.
     rest = [*loads, *comparator, (MOV, 6, 2)]
     assert left(game, rest)[-1] == by_hand(game, rest) == 3
 
@@ -75,7 +75,7 @@ def test_what_was_lost_is_as_bad_as_can_be():
     game = AssemblyGame(
         task=tasks.sort(3),
         rewards=Rewards(potential="arrangements"),
-        restrictions=Restrictions.none(),
+        restrictions=Restrictions.paper(),
     )
     assert left(game, [(MOV, 4, 0), (MOV, 5, 0)])[1:] == [6, 6]
     copied = [(MOV, 4, 0), (MOV, 5, 1), (MOV, 6, 2), (MOV, 0, 1), (MOV, 0, 2)]

@@ -1,4 +1,4 @@
-"""The beam: that what it finds is right, of one length, within its limit, and begins as it was told to."""
+"""The beam: what it finds is right, of one length, within its limit, and begins as it was told."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ CONFIG = BeamConfig(width=64, samples=512)
 SYSTEM = AlphaDev(
     game=GAME,
     training=TrainingConfig(games=1, learn=False),
-    mix=MixConfig(pool=4, archive_share=1.0),
+    mix=MixConfig(archive_share=1.0),
     beam=CONFIG,
     uniform=True,
 )
@@ -75,10 +75,8 @@ def test_nothing_is_looked_for_where_the_game_is_over():
 
 
 def test_states_that_are_kept_differ_by_more_than_names():
-    # Registers may be used in any order, and instructions may do nothing.
-    game = dataclasses.replace(
-        GAME, restrictions=Restrictions(registers_ascending=False, effective=False)
-    )
+    # Instructions may do nothing.
+    game = dataclasses.replace(GAME, restrictions=Restrictions(effective=False))
     start = game.start(jnp.int16(11))
     kept = beam.Kept(
         jax.tree.map(lambda x: jnp.broadcast_to(x[None], (64, *x.shape)), start),
@@ -109,16 +107,15 @@ def test_states_that_are_kept_differ_by_more_than_names():
         assert len(set(marks)) == there.sum()
         counts.append(int(there.sum()))
         np.testing.assert_array_equal(np.asarray(kept.states.length)[there], depth + 1)
-        # What changes nothing, as a copy onto a copy, leads nowhere.  (Later a state may be another one's child.)
+        # What changes nothing, as a copy onto a copy, leads nowhere.  (Later a state may be another
+        # one's child.)
         assert depth > 1 or not before & set(marks)
     # The first cell is loaded first; then the second one, or what was loaded is copied.
     assert counts[:2] == [1, 2]
 
 
 def test_the_mark_of_a_state_is_that_of_its_renamed_one():
-    game = dataclasses.replace(
-        GAME, restrictions=Restrictions(registers_ascending=False, ordered_compare=False)
-    )
+    game = dataclasses.replace(GAME, restrictions=Restrictions(ordered_compare=False))
     mark = jax.jit(
         lambda actions: symmetries.state_mark(
             game, game.append_all(game.empty(jnp.int16(11)), actions)
@@ -160,7 +157,7 @@ def test_where_beginnings_stand_in_the_most_promising_ones_are_remembered():
         restrictions=Restrictions(in_time=False),
         rewards=Rewards(potential="even"),
     )
-    system = dataclasses.replace(SYSTEM, game=game, mix=MixConfig(pool=4, unfinished=True))
+    system = dataclasses.replace(SYSTEM, game=game, mix=MixConfig(unfinished=True))
     memory, _, sums = jax.jit(lambda key: system.explore({}, key, system.init_memory(1)))(
         jax.random.key(0)
     )
@@ -169,13 +166,11 @@ def test_where_beginnings_stand_in_the_most_promising_ones_are_remembered():
     best = jax.jit(lambda x: game.surveyed(game.append_all(game.empty(jnp.int16(7)), x)))(
         memory.pool.actions[0]
     )
-    # Two loads, and four instructions that compare; none is kept from which there is nothing to play.
+    # Two loads, and four instructions that compare; none is kept that has no legal move.
     assert float(game.potential(best)) == pytest.approx(6 / 8) and not bool(best.right)
     merit = archive.merit(game, game.potential(best), best.length)
-    assert (
-        float(memory.pool.merit[0]) == pytest.approx(float(merit))
-        and (np.diff(memory.pool.merit) <= 0).all()
-    )
+    assert float(memory.pool.merit[0]) == pytest.approx(float(merit))
+    np.testing.assert_array_equal(memory.pool.merit, np.sort(memory.pool.merit)[::-1])
 
 
 @pytest.mark.parametrize(
@@ -184,10 +179,6 @@ def test_where_beginnings_stand_in_the_most_promising_ones_are_remembered():
         ({"beam.width": -1}, "width: received -1; expected 0 or more"),
         ({"beam.samples": 0}, "samples: received 0; expected 1 or more"),
         ({"beam.width": 4096}, "samples: received 2048; expected at least the width, 4096"),
-        ({"beam.temperature": 0.0}, "temperature: received 0.0; expected above 0"),
-        ({"beam.spread": 0.0}, "spread: received 0.0; expected above 0"),
-        ({"beam.prior": -0.1}, "prior: received -0.1; expected 0 or more"),
-        ({"beam.least_trust": 1.5}, r"least_trust: received 1.5; expected 0\.\.1"),
     ],
 )
 def test_nonsense_is_refused(settings, says):

@@ -127,13 +127,13 @@ def test_replay_is_play(sort2):
 )
 def test_the_papers_correctness_rewards(sort2, potential, formula):
     _, last, *_ = sort2
-    rewards = Rewards(potential=potential, weight=2.0, bonus=0.5, length=0.0)
+    rewards = Rewards(potential=potential, weight=2.0, length=0.0)
     game = AssemblyGame(task=tasks.sort(2), rewards=rewards)
     for placed in range(7):
         state = last._replace(placed=jnp.int32(placed), right=jnp.bool_(False))
         assert float(game.potential(state)) == pytest.approx(formula(placed), rel=1e-5)
         gain = float(game.correctness_reward(state, last))
-        assert gain == pytest.approx(2 * (formula(6) - formula(placed)) + 0.5, rel=1e-5)
+        assert gain == pytest.approx(2 * (formula(6) - formula(placed)) + 1, rel=1e-5)
 
 
 def test_what_is_stored_counts_beside_what_is_reached(sort2):
@@ -151,7 +151,8 @@ def test_what_is_stored_counts_beside_what_is_reached(sort2):
 def test_loads_comparators_and_stores_are_paid_alike():
     game = AssemblyGame(task=tasks.sort(2), rewards=Rewards(potential="even"))
     _, rewards, legal = play(game, SORT2)
-    # Two loads, a comparator of four instructions, of which the third leaves one arrangement, two stores; the bonus.
+    # Two loads, a comparator of four instructions, of which the third leaves one arrangement, two
+    # stores; the bonus.
     paid = [1, 1, 0, 0, 0, 4, 1, 1]
     assert all(legal) and rewards[:-1] == pytest.approx([x / 8 for x in paid[:-1]])
     assert rewards[-1] == pytest.approx(1 / 8 + 1 + 0.1 * 2)
@@ -161,7 +162,7 @@ def test_what_is_right_without_ties_alone_is_not_right():
     task = tasks.sort(3)
     assert task.distinct == 6 and all(len(set(row)) == 3 for row in task.inputs[:6].tolist())
     whole, part = (
-        AssemblyGame(task=task, restrictions=Restrictions.none(), ties=ties)
+        AssemblyGame(task=task, restrictions=Restrictions.paper(), ties=ties)
         for ties in (True, False)
     )
     assert part.looked_at.task.tests == 6 and part.rules.task.tests == 13
@@ -228,11 +229,11 @@ def test_emphasis_is_of_what_is_reached():
 
 def test_released_settings():
     released = Rewards.released()
-    assert (released.potential, released.weight, released.bonus) == ("fraction", 2.0, 1.0)
+    assert (released.potential, released.weight, released.length) == ("fraction", 2.0, 0.05)
 
 
 def test_the_limit_ends_a_game_and_pays_nothing_more():
-    game = AssemblyGame(task=tasks.sort(2), restrictions=Restrictions.none(), length_limit=8)
+    game = AssemblyGame(task=tasks.sort(2), restrictions=Restrictions.paper(), length_limit=8)
     state, rewards, _ = play(game, [*SORT2[:-1], (MOV, 0, 1)])
     assert bool(game.is_terminal(state)) and not bool(state.right)
     assert int(state.length) == 8 and rewards[-1] <= 0
@@ -268,21 +269,13 @@ def shortest(game, most, size=64):
 def test_masks_beyond_the_paper_leave_a_shortest_program():
     """Exchanging two numbers: two loads, two stores, with and without the masks."""
     task = tasks.define(lambda a, b: (b, a), name="swap", registers=2, length_limit=12)
-    rules = Restrictions()
-    free = dataclasses.replace(
-        rules,
-        effective=False,
-        ordered_compare=False,
-        viable=False,
-        right_stores=False,
-        in_time=False,
-    )
-    lengths = [shortest(AssemblyGame(task=task, restrictions=r), 4) for r in (rules, free)]
+    rules = (Restrictions(), Restrictions.paper())
+    lengths = [shortest(AssemblyGame(task=task, restrictions=r), 4) for r in rules]
     assert lengths == [4, 4]
 
 
 def test_a_value_in_place_is_lost_if_its_cell_is_stored_to():
-    """Where a < b, cell 1 holds b already; but a store writes on all tests, and b must come from somewhere."""
+    """Where a < b, cell 1 holds b already; but a store writes on all tests, and needs b."""
     game = AssemblyGame(task=tasks.sort(2))
     begun = [(MOV, 3, 0), (MOV, 4, 1), (CMP, 0, 1)]
     state, _, _ = play(game, begun)
@@ -327,7 +320,7 @@ def test_the_program_of_actions():
             "length_limit: received 5000",
         ),
         (lambda: Rewards(weight=-1.0), "weight: received -1.0"),
-        (lambda: Rewards(bonus=float("nan")), "bonus: received nan"),
+        (lambda: Rewards(length=float("nan")), "length: received nan"),
         (lambda: Rewards(potential="speed"), "potential"),
     ],
 )

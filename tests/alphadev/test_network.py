@@ -36,9 +36,7 @@ SMALL = NetworkConfig(
     blocks=1,
     bins=5,
     value_low=-1.0,
-    value_high=3.0,
     td_steps=2,
-    target_period=3,
 )
 DENSE = dataclasses.replace(SMALL, program_layers=0, pooling="mean-max", td_steps=0)
 
@@ -193,7 +191,7 @@ def test_the_target_network_is_copied_now_and_then():
     policy = NetworkPolicy(game=GAME, config=SMALL)
     old = {"online": jnp.zeros(2), "target": jnp.ones(2)}
     new = {"online": jnp.full(2, 5.0), "target": jnp.full(2, 7.0)}
-    for step, expected in ((2, 1.0), (3, 5.0), (4, 1.0)):
+    for step, expected in ((99, 1.0), (100, 5.0), (101, 1.0), (200, 5.0)):
         settled = policy.settle(old, new, jnp.int32(step))
         assert settled["target"].tolist() == [expected] * 2
         assert settled["online"].tolist() == [5.0] * 2
@@ -260,7 +258,7 @@ def test_positions_are_told_apart():
         (dict(bins=1), "bins: received 1"),
         (dict(width=0), "width: received 0"),
         (dict(test_widths=()), "test_widths"),
-        (dict(value_low=3.0), "value_high: received 3.0"),
+        (dict(value_low=3.0), "value_low: received 3.0; expected below 3.0"),
         (dict(td_steps=-1), "td_steps: received -1"),
     ],
 )

@@ -7,7 +7,6 @@ import pytest
 
 from alphajax.alphatensor import bases
 from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.tensors import matmul
 
 RINGS = [Ring(0, 1), Ring(2), Ring(17)]
 SIDE = 4
@@ -101,16 +100,3 @@ def test_signed_permutations(ring):
         moved = bases.permute_tensor(tensor, one, ring)
         np.testing.assert_array_equal(plain_tensor(turned, ring), moved)
         np.testing.assert_array_equal(bases.unpermute_factors(turned, one, ring), factors)
-
-
-def test_cycling_a_scheme_cycles_its_target():
-    n, m, p = 2, 3, 1
-    side = 6
-    terms = []
-    for index in np.argwhere(matmul(n, m, p).array):
-        term = np.zeros((3, side), int)
-        term[np.arange(3), index] = 1
-        terms.append(term)
-    found = plain_tensor(bases.cycle(jnp.asarray(terms)), Ring())
-    i, j, k = matmul(m, p, n).shape
-    np.testing.assert_array_equal(found[:i, :j, :k], matmul(m, p, n).array)

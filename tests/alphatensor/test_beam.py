@@ -54,7 +54,7 @@ def searched(name, more=0, config=CONFIG):
     "name, config",
     [
         ("cyclic3 over Z2", {}),
-        ("cyclic3 over Z2", dict(classes=True, views=2, mutants=4096, width=50, block=64)),
+        ("cyclic3 over Z2", dict(classes=True, views=2, mutants=4096, width=50)),
         ("cyclic2 over Z2, orbits", dict(mutants=4096)),
         ("skew2 over Z", dict(views=2, mutants=4096)),
     ],
@@ -147,11 +147,6 @@ def test_how_much_is_done_at_a_time_is_the_devices(monkeypatch, device, samples,
     assert BeamConfig(samples=samples).block_size() == size
 
 
-def test_how_much_is_done_at_a_time_can_be_said():
-    config = dataclasses.replace(CONFIG, block=256)
-    assert config.block_size() == 256 and searched("skew2 over Z", config=config).left.max() == 0
-
-
 def agent(*targets, **config):
     small = NetworkConfig(
         torso="dense",
@@ -210,8 +205,6 @@ def test_without_a_width_there_is_no_beam():
     [
         (dict(width=-1), "width: received -1"),
         (dict(samples=1000), "samples: received 1000; expected a multiple of 1024"),
-        (dict(block=64, samples=1024), "samples: received 1024; expected a multiple of 2048"),
-        (dict(block=-1), "block: received -1"),
         (
             dict(width=600, samples=1024),
             "width: received 600; expected at most half of samples, 512",
@@ -221,7 +214,6 @@ def test_without_a_width_there_is_no_beam():
         (dict(moves=0), "moves: received 0"),
         (dict(temperature=0.0), "temperature: received 0.0; expected above 0"),
         (dict(spread=float("nan")), "spread: received nan"),
-        (dict(mutant_spread=0.0), "mutant_spread: received 0.0; expected above 0"),
         (dict(prior=-1.0), "prior: received -1.0"),
     ],
 )

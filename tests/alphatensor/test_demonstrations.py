@@ -48,10 +48,10 @@ def batch(ring, order_free):
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
 def test_random_factors_are_canonical_moves_inside_their_dims(ring):
     dims = jnp.array([[4, 3, 1], [2, 4, 4]], jnp.int8)
-    distribution = demos.Distribution(min_density=0.1, max_density=0.2, share_of_twos=0.5)
-    draw = jax.jit(lambda key: demos.random_factors(key, (2, 200), 4, dims, ring, distribution))
+    distribution = demos.Distribution(min_density=0.1, max_density=0.2)
+    draw = jax.jit(lambda key: demos.random_factors(key, (2, 2000), 4, dims, ring, distribution))
     found = np.asarray(draw(jax.random.key(0)))
-    assert found.shape == (2, 200, 3, 4) and found.dtype == np.int8
+    assert found.shape == (2, 2000, 3, 4) and found.dtype == np.int8
     assert found.any(axis=-1).all(), "a factor is zero"
     for game in range(2):
         for mode in range(3):
@@ -199,7 +199,7 @@ def test_swap_with_last_swaps_one_move_with_the_last():
         (dict(min_density=0.0), "0 < min_density"),
         (dict(min_density=0.6, max_density=0.5), "min_density <= max_density"),
         (dict(max_density=1.5), "<= 1"),
-        (dict(share_of_twos=2.0), "expected 0..1"),
+        (dict(cubes=2.0), "expected 0..1"),
     ],
 )
 def test_nonsense_is_refused(arguments, says):

@@ -7,14 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import (
-    flip_graph,
-    flip_improver,
-    flip_orbits,
-    flip_pools,
-    schemes,
-    tensors,
-)
+from alphajax.alphatensor import flip_graph, flip_orbits, flip_pools, schemes, tensors
 from alphajax.alphatensor.schemes import Scheme
 
 RINGS = flip_graph.RINGS
@@ -88,34 +81,13 @@ def test_a_step_flips_only_where_a_factor_is_shared():
 @pytest.mark.parametrize("ring", RINGS)
 def test_schemes_become_shorter_and_stay_right(ring):
     scheme = schemes.naive(2, 2, 2, ring)
-    masks = flip_graph.pack(scheme, scheme.rank + 2)
-    factors = jnp.asarray(np.repeat(masks[..., None], 32, 3))
-    best, ranks = flip_improver.improve(
-        factors, jax.random.key(0), ring=ring, checks=150, plus_after=20
-    )
+    state = flip_graph.start(flip_graph.pack(scheme, scheme.rank + 2), 32, 0)
+    walk = jax.jit(flip_graph.walk, static_argnums=(2, 3, 4, 5))
+    state = walk(state, jax.random.key(0), 150, ring, 20, 2)
+    ranks = np.asarray(state.best_rank)
     assert ranks.max() <= 8 and ranks.min() == 7
-    for each, rank in zip(held(best, scheme), ranks, strict=True):
+    for each, rank in zip(held(state.best, scheme), ranks, strict=True):
         assert each.rank == rank and schemes.verify(each)
-
-
-@pytest.mark.parametrize("ring", RINGS)
-def test_finished_games_become_shorter_or_stay(ring):
-    naive, side = schemes.naive(2, 2, 2, ring), 5  # one entry of padding
-    game = np.zeros((3, 12, 3, side), np.int8)
-    game[:, :8, :, :4] = np.stack(naive.factors).transpose(2, 0, 1)
-    if ring == "Z":  # an entry that a mask cannot hold, taken off again by a ninth move
-        game[2, 0, 0, 0] = 2
-        game[2, 8, :, :4] = -naive.u[:, 0], naive.v[:, 0], naive.w[:, 0]
-    shorten = jax.jit(flip_improver.shorten, static_argnames=("ring", "checks"))
-    factors, ranks = map(np.asarray, shorten(jax.random.key(1), game, ring=ring, checks=300))
-    sums = lambda x: np.einsum("bri,brj,brk->bijk", *np.asarray(x, int).transpose(2, 0, 1, 3))  # noqa: E731
-    change = sums(factors) - sums(game)
-    assert not (change % 2 if ring == "Z2" else change).any()
-    assert (ranks <= [8, 8, 9]).all() and ranks.min() == 7
-    live = factors.any((2, 3))
-    assert (live == (np.arange(12) < ranks[:, None])).all()
-    if ring == "Z":
-        np.testing.assert_array_equal(factors[2], game[2])
 
 
 def test_other_tensors_start_from_their_entries():

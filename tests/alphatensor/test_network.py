@@ -27,7 +27,6 @@ TINY = dict(
     policy_widening=1,
     value_width=8,
     value_layers=1,
-    quantiles=4,
 )
 CHEAP = dict(TINY, torso="dense", head="dense")
 TWO_SIZES = (matmul(1, 2, 1), matmul(1, 2, 2))
@@ -151,7 +150,7 @@ def test_what_is_proposed_for_a_turned_tensor_is_turned_back():
     sign_key, key = jax.random.split(key)
     turned, signed = jax.jit(policy.turn)(sign_key, obs)
     say = jax.jit(functools.partial(policy.network.apply, method="propose"), static_argnums=(3, 4))
-    said = say(params, key, turned, 64, policy.config.temperature)[0]
+    said = say(params, key, turned, 64, 1.0)[0]
     said = np.asarray(policy.alphabet.decode(said), int)
     for game in range(4):
         one = jax.tree.map(lambda x, game=game: x[game], signed)
@@ -274,7 +273,7 @@ def test_the_papers_network_has_a_preset_of_its_own_width():
 
 @pytest.mark.parametrize(
     "name, value",
-    [("width", 0), ("policy_layers", 0), ("quantiles", -1), ("risk", 1.0), ("temperature", 0.0)],
+    [("width", 0), ("policy_layers", 0), ("risk", 1.0)],
 )
 def test_nonsense_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}: received {value}"):

@@ -163,7 +163,7 @@ REFUSED = {
     "--set training.games=3 --devices 2": "multiple of the number of devices",
     "--target 1,1,1 --ring Z2": "the number of distinct moves",
     "--resume nowhere": "is not a run folder",
-    "strassen-cyclic-z2 --target 2,2,3": "target 2,2,3 of shape (4, 6, 6) is not the same after that",
+    "3x3x3-cyclic-z2 --target 2,2,3": "target 2,2,3 of shape (4, 6, 6) is not the same after that",
     "2x3x3-transposed-z2 --target 2,2,3": "expected one matrix product, n,m,m",
     "3x3x3-cyclic-z2 --target 3,3,3/1,3": "expected each of 1..3 in one of the parts",
 }
