@@ -26,7 +26,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from alphajax import games, replay, winners
+from alphajax import games, replay, resampling
 from alphajax.search import Policy, SearchConfig, SearchResult, search
 
 AXIS = "devices"
@@ -57,7 +57,7 @@ class TrainingConfig:
     capacity: int = 100_000
     """Positions in the replay buffer."""
     winners: float = 0.0
-    """Above 0: games go with the winners (`alphajax.winners`), at this temperature, in units of the return.  After
+    """Above 0: games go with the winners (`alphajax.resampling`), at this temperature, in units of the return.  After
     every move those that are now expected to return more than before it take the places of others.  0: each
     game on its own, as in the papers."""
     learn: bool = True
@@ -133,7 +133,7 @@ class System(Protocol):
         ...
 
     def groups(self, count: int) -> tuple[int, ...]:
-        """Of the games of `start`, how many in turn take places of each other only (`alphajax.winners`)."""
+        """Of the games of `start`, how many in turn take places of each other only (`alphajax.resampling`)."""
         ...
 
     def finish(
@@ -406,7 +406,7 @@ def _play_games(system: System, state: RunState, key: jax.Array, count: int):
 
     def survive(key, rewards, before, after):
         gained = gains(system, state.params, rewards, before, after)
-        return winners.survivors(key, gained, system.training.winners, system.groups(count))
+        return resampling.survivors(key, gained, system.training.winners, system.groups(count))
 
     meet = survive if system.training.winners else None
     states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)

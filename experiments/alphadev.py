@@ -71,7 +71,7 @@ def run_name(args: Args) -> str:
 
 def read_task(text: str):
     """A task by name, or a function of a Python file of the user's own, as `FILE.py:FUNCTION`."""
-    from alphajax.alphadev import tasks
+    from alphajax.alphadev.machine import tasks
 
     path, colon, name = text.rpartition(":")
     if not colon:
@@ -132,8 +132,8 @@ def search(args: Args, system, folder) -> int:
     """Runs, shows, and ends by saying what was found."""
     from alphajax import runs
     from alphajax.alphadev import presets
-    from alphajax.alphadev.findings import Findings
-    from alphajax.alphadev.speeds import Speeds
+    from alphajax.alphadev.latency_reward import Speeds
+    from alphajax.alphadev.results import Findings
     from alphajax.display import Display, duration
 
     goal = presets.PRESETS[args.preset].goal if not args.task else None

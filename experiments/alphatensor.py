@@ -98,7 +98,8 @@ def main(args: Args) -> int:
 
     set_up_jax(args.devices)
     from alphajax import runs
-    from alphajax.alphatensor import presets, tensors
+    from alphajax.alphatensor import presets
+    from alphajax.alphatensor.game import tensors
     from alphajax.checkpoints import CheckpointError
 
     if args.resume:
@@ -135,7 +136,7 @@ def search(args: Args, system, folder) -> int:
     """Runs, shows, and ends by saying what was found."""
     from alphajax import runs
     from alphajax.alphatensor import presets
-    from alphajax.alphatensor.findings import Findings
+    from alphajax.alphatensor.results import Findings
     from alphajax.display import Display, duration
 
     goal = presets.PRESETS[args.preset].goal if not args.target else None

@@ -37,7 +37,8 @@ def free_folder(name: str) -> Path:
 
 def system_of(said: dict[str, Any]):
     """The AlphaTensor system of a run folder, from the arguments in its config.json."""
-    from alphajax.alphatensor import presets, tensors
+    from alphajax.alphatensor import presets
+    from alphajax.alphatensor.game import tensors
 
     return presets.make(
         said["preset"],

@@ -59,7 +59,7 @@ def main(args: Args) -> int:
 
     from alphajax import games, runs, search, training
     from alphajax.alphatensor import presets
-    from alphajax.alphatensor.moves import Move
+    from alphajax.alphatensor.game.moves import Move
 
     system = presets.make(args.preset, network=args.network)
     if not system.training.games:

@@ -90,7 +90,7 @@ def begun(args: Args):
     Raises:
       ValueError: settings that are impossible.
     """
-    from alphajax.alphadev import sorting_networks
+    from alphajax.alphadev.baselines import sorting_networks
 
     if args.iterations is not None and args.iterations < 1:
         raise ValueError(f"--iterations: received {args.iterations}; expected 1 or more")
@@ -114,9 +114,12 @@ def search(args: Args, folder, config) -> int:
     import numpy as np
 
     from alphajax import __version__, runs
-    from alphajax.alphadev import comparators, findings, printing, routines, syntax, tasks
-    from alphajax.alphadev import sorting_networks as grower
-    from alphajax.alphadev.programs import count as count_opcodes
+    from alphajax.alphadev import results
+    from alphajax.alphadev.baselines import comparators
+    from alphajax.alphadev.baselines import sorting_networks as grower
+    from alphajax.alphadev.machine import tasks
+    from alphajax.alphadev.programs import printing, routines, syntax
+    from alphajax.alphadev.programs.analysis import count as count_opcodes
     from alphajax.display import Display, duration
     from alphajax.files import write_atomically
 
@@ -129,7 +132,7 @@ def search(args: Args, folder, config) -> int:
         folder.rewind(notes["iteration"])
     if notes["found"]:  # what a file says is proved again
         program = syntax.parse_one(best_file.read_text()).program
-        proved, native = findings.certify(program, task)
+        proved, native = results.certify(program, task)
     before, cpu_before = notes["seconds"], notes["cpu_seconds"]
     why = "minutes"
 
@@ -181,7 +184,7 @@ def search(args: Args, folder, config) -> int:
             notes["networks"] += len(networks)
             if kernel is not None:
                 candidate = routines.routine(kernel.program, args.n, kernel.outputs)
-                proved, native = findings.certify(candidate, task)
+                proved, native = results.certify(candidate, task)
                 program = candidate
                 clock()
                 notes["found"].append(

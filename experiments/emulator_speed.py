@@ -28,8 +28,8 @@ from devices import set_up_jax
 from emulators import REPRESENTATIONS
 
 from alphajax import runs
-from alphajax.alphadev import tasks
-from alphajax.alphadev.isa import Instruction, Op
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.isa import Instruction, Op
 
 OPS = [Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVLE, Op.CMOVG, Op.CMOVGE]
 

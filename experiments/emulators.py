@@ -1,4 +1,4 @@
-"""Other ways to keep the state of `alphajax.alphadev.machine`, to be measured against it.
+"""Other ways to keep the state of `alphajax.alphadev.machine.emulator`, to be measured against it.
 
 Branchless programs only, without unknown values: what is compared is the work that every
 instruction needs, and an alternative that loses without the rest does not need it.
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from alphajax.alphadev import machine
-from alphajax.alphadev.isa import CONDITION, EQUAL, GREATER, LESS, Op
+from alphajax.alphadev.machine import emulator
+from alphajax.alphadev.machine.isa import CONDITION, EQUAL, GREATER, LESS, Op
 
 # Flags as bits: 1 less, 2 equal, 4 greater; a MOV acts on 8, too, when nothing was compared yet.
 _ACTS_ON = np.zeros(len(Op), np.int8)
@@ -78,7 +78,7 @@ class Binary:
         numbers = np.unique(values, return_inverse=True)[1].reshape(values.shape)
         bits = max(1, int(numbers.max()).bit_length())
         planes = (numbers.T[:, None, :] >> np.arange(bits)[:, None]) & 1
-        words = machine.pack(planes != 0)
+        words = emulator.pack(planes != 0)
         return State(jnp.asarray(words), jnp.zeros((3, words.shape[-1]), jnp.uint32))
 
     @staticmethod
@@ -98,25 +98,25 @@ class Binary:
 
     @staticmethod
     def values(state: State, values: np.ndarray) -> np.ndarray:
-        bits = np.asarray(machine.unpack(state.cells, len(values)))  # [locations, bits, P]
+        bits = np.asarray(emulator.unpack(state.cells, len(values)))  # [locations, bits, P]
         numbers = (bits << np.arange(bits.shape[1])[:, None]).sum(axis=1)
         return np.unique(values)[numbers.T]
 
 
 class Planes:
-    """`alphajax.alphadev.machine`."""
+    """`alphajax.alphadev.machine.emulator`."""
 
     @staticmethod
-    def start(values: np.ndarray) -> machine.MachineState:
-        return machine.start(values)
+    def start(values: np.ndarray) -> emulator.MachineState:
+        return emulator.start(values)
 
     @staticmethod
-    def step(state: machine.MachineState, instruction) -> machine.MachineState:
-        return machine.step(state, instruction)
+    def step(state: emulator.MachineState, instruction) -> emulator.MachineState:
+        return emulator.step(state, instruction)
 
     @staticmethod
-    def values(state: machine.MachineState, values: np.ndarray) -> np.ndarray:
-        return np.asarray(machine.values(state))
+    def values(state: emulator.MachineState, values: np.ndarray) -> np.ndarray:
+        return np.asarray(emulator.values(state))
 
 
 REPRESENTATIONS = {

@@ -89,7 +89,7 @@ def planned(args: Args):
     Raises:
       ValueError: settings that are impossible.
     """
-    from alphajax.alphadev import enumeration, kernels
+    from alphajax.alphadev.baselines import enumeration, kernels
 
     if not args.minutes > 0:
         raise ValueError(f"--minutes: received {args.minutes}; expected more than 0")
@@ -122,7 +122,7 @@ def search(args: Args, folder, model, stages) -> int:
     import jax
 
     from alphajax import __version__, runs
-    from alphajax.alphadev import enumeration
+    from alphajax.alphadev.baselines import enumeration
     from alphajax.display import Display, duration
 
     lines, found, stage, told_stages = [], None, 0, []
@@ -241,8 +241,11 @@ def report_kernel(args: Args, model, found, folder, result) -> list[str]:
 
     import numpy as np
 
-    from alphajax.alphadev import enumeration, findings, printing, routines, tasks
-    from alphajax.alphadev.isa import Program
+    from alphajax.alphadev import results
+    from alphajax.alphadev.baselines import enumeration
+    from alphajax.alphadev.machine import tasks
+    from alphajax.alphadev.machine.isa import Program
+    from alphajax.alphadev.programs import printing, routines
     from alphajax.files import write_atomically
 
     task, kernel = tasks.sort(model.n, registers=model.registers), found.kernel
@@ -268,8 +271,8 @@ def report_kernel(args: Args, model, found, folder, result) -> list[str]:
             write_atomically(folder.path / "best" / "kernels.npz", data.getvalue())
     routine = routines.routine(kernel, model.n)
     try:
-        proved, native = findings.certify(routine, task)
-    except findings.NotAProgram as error:
+        proved, native = results.certify(routine, task)
+    except results.NotAProgram as error:
         if model.tests == "orders" and model.fresh != "zero":
             raise  # a defect
         told.append(f"not written: what was found is no proof against ties; {error}")

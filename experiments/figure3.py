@@ -48,10 +48,11 @@ class Args:
 
 def kept(ring: str) -> dict:
     """The schemes of a ring by size, each verified again."""
-    from alphajax.alphatensor import scheme_files, schemes
+    from alphajax.alphatensor import schemes
+    from alphajax.alphatensor.schemes import files
 
     path = RESULTS / f"schemes-{ring}.npz"
-    found = scheme_files.load_npz(path) if path.exists() else {}
+    found = files.load_npz(path) if path.exists() else {}
     for name, scheme in found.items():
         if not (report := schemes.verify(scheme)):
             raise ValueError(f"{path}, {name}: {report}")
@@ -65,7 +66,8 @@ def provenance() -> list[dict]:
 
 def keep(scheme, row: dict) -> bool:
     """Keeps a verified scheme when it is shorter than what is there."""
-    from alphajax.alphatensor import scheme_files, schemes
+    from alphajax.alphatensor import schemes
+    from alphajax.alphatensor.schemes import files
     from alphajax.files import write_atomically
 
     assert schemes.verify(scheme)
@@ -74,7 +76,7 @@ def keep(scheme, row: dict) -> bool:
     if scheme.sizes in found and found[scheme.sizes].rank <= scheme.rank:
         return False
     found[scheme.sizes] = scheme
-    scheme_files.save_npz(
+    files.save_npz(
         RESULTS / f"schemes-{ring}.npz",
         {",".join(map(str, sizes)): found[sizes] for sizes in sorted(found)},
     )
@@ -88,7 +90,8 @@ def keep(scheme, row: dict) -> bool:
 
 def shortest_start(sizes, ring: str, found: dict):
     """The shortest of: the naive scheme, the one kept, two kept or naive ones side by side."""
-    from alphajax.alphatensor import composition, schemes
+    from alphajax.alphatensor import schemes
+    from alphajax.alphatensor.schemes import composition
 
     def held(wanted):
         scheme = found.get(tuple(sorted(wanted)))
@@ -110,7 +113,7 @@ def shortest_start(sizes, ring: str, found: dict):
 
 def run(args: Args, sizes) -> None:
     """One size: walks from the best start and keeps what is shorter."""
-    from alphajax.alphatensor import recombination, scheme_files
+    from alphajax.alphatensor.schemes import files, recombination
 
     name = ",".join(map(str, sizes))
     known = recombination.known_ranks("2026 mod 2" if args.ring == "Z2" else "2026")[sizes]
@@ -127,7 +130,7 @@ def run(args: Args, sizes) -> None:
         if not args.naive and "--symmetric" not in words:
             start, said = shortest_start(sizes, args.ring, found)
             if said != "naive":
-                scheme_files.save_npz(Path(folder) / "start.npz", {name: start})
+                files.save_npz(Path(folder) / "start.npz", {name: start})
                 words += ["--start", str(Path(folder) / "start.npz")]
         done = subprocess.run(
             [sys.executable, str(HERE / "flip_graph.py"), *words, "--out", str(out)],
@@ -143,11 +146,11 @@ def run(args: Args, sizes) -> None:
             "start": said,
             **{k: result[k] for k in ("seconds", "flips", "seed", "device", "versions")},
         }
-        scheme = scheme_files.load_npz(out / "best" / "scheme.npz")[name]
+        scheme = files.load_npz(out / "best" / "scheme.npz")[name]
         keep(scheme, row)
         lifted = out / "best" / "lifted.npz"
         if lifted.exists():
-            over_z = scheme_files.load_npz(lifted)[name]
+            over_z = files.load_npz(lifted)[name]
             if over_z.ring == "Z":
                 keep(over_z, row | {"method": f"{row['method']} over Z2, lifted"})
     print(
@@ -179,7 +182,7 @@ def entry(rank: int | None, helped: bool = False, *, best: int) -> str:
 
 def table() -> str:
     """Markdown, a row for each size; in brackets what is above the best published, * what was helped."""
-    from alphajax.alphatensor import recombination
+    from alphajax.alphatensor.schemes import recombination
 
     columns = {c: recombination.known_ranks(c) for c in ("before", "mod 2", "standard")}
     best = {r: recombination.known_ranks(c) for r, c in (("Z2", "2026 mod 2"), ("Z", "2026"))}

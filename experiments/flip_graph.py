@@ -117,8 +117,11 @@ def main(args: Args) -> int:
 
 def begun(args: Args):
     """The target, its rows to walk on as masks, and how masks become a scheme; verified."""
-    from alphajax.alphatensor import flip_graph, flip_orbits, scheme_files, schemes, tensors
-    from alphajax.alphatensor.findings import NotAScheme, checked
+    from alphajax.alphatensor import schemes
+    from alphajax.alphatensor.baselines import cyclic_flips, flip_graph
+    from alphajax.alphatensor.game import tensors
+    from alphajax.alphatensor.results import NotAScheme, checked
+    from alphajax.alphatensor.schemes import files
 
     if args.ring not in flip_graph.RINGS:
         raise ValueError(f"--ring: received {args.ring!r}; expected one of {flip_graph.RINGS}")
@@ -126,14 +129,14 @@ def begun(args: Args):
     if args.symmetric:
         if args.start or not target.sizes or len(set(target.sizes)) > 1:
             raise ValueError("--symmetric: expected a square --size n,n,n, and no --start")
-        partition = flip_orbits.parse(args.symmetric)
-        orbits, cubes = flip_orbits.start(target.sizes[0], partition, args.ring)
-        whole = functools.partial(flip_orbits.whole, cubes=cubes)
+        partition = cyclic_flips.parse(args.symmetric)
+        orbits, cubes = cyclic_flips.start(target.sizes[0], partition, args.ring)
+        whole = functools.partial(cyclic_flips.whole, cubes=cubes)
         checked(whole(orbits), target)
         return target, flip_graph.pack(orbits), whole
     scheme = flip_graph.start_scheme(target, args.ring)
     if args.start:
-        scheme = next(iter(scheme_files.load(args.start).values()))
+        scheme = next(iter(files.load(args.start).values()))
         if scheme.shape != target.shape:
             raise ValueError(f"{args.start} holds {scheme!r}; expected one of {target.name}")
         scheme = schemes.over(scheme, args.ring)
@@ -149,8 +152,9 @@ def search(args: Args, folder, target, masks, whole) -> int:
     import numpy as np
 
     from alphajax import __version__, runs, training
-    from alphajax.alphatensor import algorithms, flip_graph, flip_pools, lifting, scheme_files
-    from alphajax.alphatensor.findings import checked
+    from alphajax.alphatensor.baselines import flip_graph, flip_pools
+    from alphajax.alphatensor.results import checked
+    from alphajax.alphatensor.schemes import algorithms, files, lifting
     from alphajax.display import Display, duration
     from alphajax.files import write_atomically
 
@@ -194,7 +198,7 @@ def search(args: Args, folder, target, masks, whole) -> int:
         if notes["rank"] != best.rank:
             notes["rank"] = best.rank
             notes["found"] = {"seconds": round(notes["seconds"], 2), "flips": notes["flips"]}
-        scheme_files.save_npz(folder.path / "best" / "scheme.npz", {target.name: best})
+        files.save_npz(folder.path / "best" / "scheme.npz", {target.name: best})
         write_atomically(folder.path / "best" / "scheme.txt", algorithms.readable(best) + "\n")
         result = {
             "system": "flip_graph",
@@ -291,7 +295,7 @@ def search(args: Args, folder, target, masks, whole) -> int:
                 continue
             lifted = f"lifted to {over_z.ring}, verified"
             path = folder.path / "best" / "lifted.npz"
-            scheme_files.save_npz(path, {target.name: checked(over_z, target)})
+            files.save_npz(path, {target.name: checked(over_z, target)})
             break
     folder.write_result(
         result

@@ -70,7 +70,8 @@ def main(args: Args) -> int:
     import numpy as np
 
     from alphajax import runs, training
-    from alphajax.alphatensor import flip_graph, flip_pools, tensors
+    from alphajax.alphatensor.baselines import flip_graph, flip_pools
+    from alphajax.alphatensor.game import tensors
 
     mesh = training.make_mesh(args.devices)
     rows = []

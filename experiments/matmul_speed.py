@@ -32,9 +32,9 @@ import tyro
 
 import alphajax
 from alphajax.alphatensor import schemes
-from alphajax.alphatensor.matmul import matmul
-from alphajax.alphatensor.scheme_files import load
-from alphajax.alphatensor.tailoring import chain
+from alphajax.alphatensor.schemes.files import load
+from alphajax.alphatensor.schemes.matmul import matmul
+from alphajax.alphatensor.schemes.timing import chain
 
 # Figure 5 of the paper: speed-up in per cent over the standard multiplication, float32.
 PAPER_SIZES = (8192, 10240, 12288, 14336, 16384, 18432, 20480)

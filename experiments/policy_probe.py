@@ -41,7 +41,7 @@ def terms(scheme, game):
     import jax.numpy as jnp
     import numpy as np
 
-    from alphajax.alphatensor.moves import canonical
+    from alphajax.alphatensor.game.moves import canonical
 
     factors = np.zeros((scheme.rank, 3, game.side), np.int8)
     for mode, factor in enumerate((scheme.u, scheme.v, scheme.w)):
@@ -56,8 +56,9 @@ def probe(system, params, scheme, args: Args) -> list[dict]:
     import jax.numpy as jnp
     import numpy as np
 
-    from alphajax.alphatensor import bases, demonstrations
-    from alphajax.alphatensor.moves import Move, canonical
+    from alphajax.alphatensor.game import bases
+    from alphajax.alphatensor.game.moves import Move, canonical
+    from alphajax.alphatensor.learning import demonstrations
 
     game, count = system.game, scheme.rank
     known = terms(scheme, game)
@@ -118,13 +119,13 @@ def main(args: Args) -> int:
 
     set_up_jax(args.devices)
     from alphajax import runs
-    from alphajax.alphatensor import scheme_files
+    from alphajax.alphatensor.schemes import files
     from alphajax.checkpoints import CheckpointError
 
     try:
         said = runs.read_config(args.run)["arguments"]
         system = system_of(said)
-        game, known = system.game, scheme_files.load(args.scheme)
+        game, known = system.game, files.load(args.scheme)
         name = game.targets[0].name
         if (
             len(game.targets) > 1

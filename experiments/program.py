@@ -24,9 +24,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from alphajax.alphadev import native, printing, proof, syntax, tasks
-from alphajax.alphadev.programs import count as count_opcodes
-from alphajax.alphadev.programs import normalise
+from alphajax.alphadev.cpu import native
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.programs import printing, proof, syntax
+from alphajax.alphadev.programs.analysis import count as count_opcodes
+from alphajax.alphadev.programs.analysis import normalise
 from alphajax.files import write_atomically
 
 Form = Literal["att", "intel", "inline", "picture"]
@@ -117,7 +119,7 @@ def show(file: File, said: Options, form: Form = "att", out: Path | None = None)
     if form == "picture":
         if out is None:
             raise ValueError("a picture needs a file: --out program.png")
-        from alphajax.alphadev import pictures
+        from alphajax.alphadev.programs import pictures
 
         routine = _one(file, said)
         pictures.draw(routine.program, _task(routine, said), out, registers=routine.registers)
@@ -209,7 +211,7 @@ def measure(
         inputs: In each measurement.
         runs: Random inputs on which routines are checked before, ties and extremes among them.
     """
-    from alphajax.alphadev import latency
+    from alphajax.alphadev.cpu import latency
 
     by_task: dict[str, dict[str, syntax.Routine]] = {}
     for name, routine in _load(file, said).items():

@@ -24,7 +24,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from alphajax.alphatensor import algorithms, scheme_files, scheme_text, schemes
+from alphajax.alphatensor import schemes
+from alphajax.alphatensor.schemes import algorithms, files, text
 from alphajax.files import write_atomically
 
 Form = Literal["readable", "latex", "text", "numpy", "jax", "c", "picture"]
@@ -59,7 +60,7 @@ Options = Annotated[Said, tyro.conf.arg(name="")]
 def _load(file: Path, said: Said, check: bool = True) -> dict[str, schemes.Scheme]:
     if file.is_dir():
         file = file / "best" / "scheme.npz"
-    found = _known(str(file), said.ring or "Z") or scheme_files.load(file, said.ring, said.c, check)
+    found = _known(str(file), said.ring or "Z") or files.load(file, said.ring, said.c, check)
     if said.key is None:
         return found
     if said.key not in found:
@@ -120,13 +121,13 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
     write = {
         "readable": algorithms.readable,
         "latex": algorithms.latex,
-        "text": scheme_text.to_text,
+        "text": text.to_text,
         "numpy": algorithms.numpy_source,
         "jax": algorithms.jax_source,
         "c": algorithms.c_source,
     }
     if form == "picture":
-        from alphajax.alphatensor import pictures
+        from alphajax.alphatensor.schemes import pictures
 
         out = out or Path("scheme.png")
         pictures.draw(_one(file, said), out)
@@ -157,10 +158,10 @@ def convert(
     if to_ring is not None:
         found = {key: schemes.over(scheme, to_ring) for key, scheme in found.items()}
     if len(found) == 1:
-        scheme_files.save(out, next(iter(found.values())), to_c)
+        files.save(out, next(iter(found.values())), to_c)
     elif out.suffix.lower() == ".npz":
         keyed = all(not key.startswith("factorizations[") for key in found)
-        scheme_files.save_npz(out, found if keyed else list(found.values()), to_c)
+        files.save_npz(out, found if keyed else list(found.values()), to_c)
     else:
         raise ValueError(f"{file} has {len(found)} schemes; choose one with --key")
     print(out)
@@ -194,14 +195,14 @@ def lift(
     Args:
         out: The new file.
     """
-    from alphajax.alphatensor import lifting
+    from alphajax.alphatensor.schemes import lifting
 
     try:
         lifted = lifting.lift(_one(file, said))
     except lifting.LiftError as error:
         print(f"does not lift by this route: {error}", file=sys.stderr)
         return 1
-    scheme_files.save(out, lifted)
+    files.save(out, lifted)
     print(f"{out}: {lifted}: {schemes.verify(lifted)}")
     return 0
 
@@ -229,10 +230,10 @@ def bench(
     import jax
     import jax.numpy as jnp
 
-    from alphajax.alphatensor import tailoring
-    from alphajax.alphatensor.matmul import matmul
+    from alphajax.alphatensor.schemes import timing
+    from alphajax.alphatensor.schemes.matmul import matmul
 
-    bench = tailoring.Bench(
+    bench = timing.Bench(
         size=size,
         dtype=dtype,
         levels=levels,
@@ -244,8 +245,8 @@ def bench(
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     found = _load(file, said)
-    ranked = tailoring.rank(found, bench)
-    a, b = tailoring.matrices(bench)
+    ranked = timing.rank(found, bench)
+    a, b = timing.matrices(bench)
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
 
     def row(key, product, seconds, ratio, quartiles):
@@ -259,17 +260,17 @@ def bench(
         f"{chain} products, {jax.devices()[0].device_kind}"
     )
     print(f"{'':<24}{'median ms':>11}{'speed':>8}{'quartiles':>16}{'max error':>11}")
-    standard = float(np.median([timing.standard for _, timing in ranked]))
+    standard = float(np.median([measured.standard for _, measured in ranked]))
     row("jnp.matmul", jnp.matmul(a, b, precision=precision), standard, 1.0, (1.0, 1.0))
-    for key, timing in ranked:
-        product = matmul(tailoring.real(found[key]), a, b, levels, precision=precision)
-        row(key, product, timing.seconds, timing.ratio, timing.quartiles)
+    for key, measured in ranked:
+        product = matmul(timing.real(found[key]), a, b, levels, precision=precision)
+        row(key, product, measured.seconds, measured.ratio, measured.quartiles)
     return 0
 
 
 def classes(file: File, said: Options) -> int:
     """Count the schemes of a file that are certainly not equivalent, by the invariants R and K."""
-    from alphajax.alphatensor import equivalence
+    from alphajax.alphatensor.schemes import equivalence
 
     found = _load(file, said)
     keys, groups = list(found), equivalence.classes(found.values())

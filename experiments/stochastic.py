@@ -139,8 +139,10 @@ def begun(args: Args):
       ValueError: settings that are impossible.
     """
     from alphajax import training
-    from alphajax.alphadev import references, stochastic, syntax, tasks
-    from alphajax.alphadev.programs import fit
+    from alphajax.alphadev.baselines import stochastic
+    from alphajax.alphadev.machine import tasks
+    from alphajax.alphadev.programs import references, syntax
+    from alphajax.alphadev.programs.analysis import fit
 
     for name in ("chains", "rounds", "iterations"):
         value = getattr(args, name)
@@ -218,8 +220,10 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
     import numpy as np
 
     from alphajax import __version__, runs
-    from alphajax.alphadev import findings, printing, stochastic
-    from alphajax.alphadev.programs import count as count_opcodes
+    from alphajax.alphadev import results
+    from alphajax.alphadev.baselines import stochastic
+    from alphajax.alphadev.programs import printing
+    from alphajax.alphadev.programs.analysis import count as count_opcodes
     from alphajax.display import Display, duration
     from alphajax.files import write_atomically
 
@@ -242,7 +246,7 @@ def search(args: Args, folder, config, task, mesh, chains) -> int:
         if length > config.slots or (program and length >= len(program)):
             return False
         candidate = stochastic.best(config, task, chains)
-        proved, native = findings.certify(candidate, task)
+        proved, native = results.certify(candidate, task)
         program = candidate
         if not notes["found"] or notes["found"][-1]["length"] > length:  # else before a resume
             notes["found"].append(

@@ -82,7 +82,8 @@ def kept() -> dict:
     Raises:
       ValueError: a file that is absent, cannot be read, is wrong, or is not as long as is said.
     """
-    from alphajax.alphadev import proof, syntax, tasks
+    from alphajax.alphadev.machine import tasks
+    from alphajax.alphadev.programs import proof, syntax
 
     found = {}
     for row in provenance():
@@ -102,13 +103,15 @@ def kept() -> dict:
 
 def keep(task: str, method: str, program, row: dict) -> bool:
     """Keeps a program, once it is proved, when it is shorter than what is there."""
-    from alphajax.alphadev import findings, printing, tasks
+    from alphajax.alphadev import results
+    from alphajax.alphadev.machine import tasks
+    from alphajax.alphadev.programs import printing
     from alphajax.files import write_atomically
 
     lengths = {(r["task"], r["method"]): r["instructions"] for r in provenance()}
     if len(program) >= lengths.get((task, method), len(program) + 1):
         return False
-    _, native = findings.certify(program, tasks.parse(task))
+    _, native = results.certify(program, tasks.parse(task))
     file = program_file(task, method)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, printing.att(program, task, task=task))
@@ -139,7 +142,7 @@ def keep_run(folder: Path, method: str, command: str | None) -> int | None:
     Raises:
       ValueError: a folder that no run has left, or whose program is wrong.
     """
-    from alphajax.alphadev import syntax
+    from alphajax.alphadev.programs import syntax
 
     try:
         result = json.loads((folder / "result.json").read_text())
@@ -207,7 +210,7 @@ def recorded() -> dict:
 
 def take_in() -> None:
     """Keeps the programs that stand in those tables themselves."""
-    from alphajax.alphadev import syntax
+    from alphajax.alphadev.programs import syntax
 
     for (task, method), (_, row) in recorded().items():
         if task in PUBLISHED and row.get("program"):
@@ -226,7 +229,7 @@ def entry(kept_length: int | None, told: int | None, best: int) -> str:
 
 def table() -> str:
     """Markdown, a row for each task."""
-    from alphajax.alphadev import tasks
+    from alphajax.alphadev.machine import tasks
 
     programs, rows = kept(), recorded()
     columns = ["task", "human", "AlphaDev", "best published", *METHODS]

@@ -91,8 +91,8 @@ def loaded(args: Args):
     from arguments import settings, system_of
 
     from alphajax import runs
-    from alphajax.alphatensor.fine_tuning import tailored
-    from alphajax.settings import override
+    from alphajax.alphatensor.tailored_agent import tailored
+    from alphajax.config import override
 
     said = runs.read_config(args.run)["arguments"]
     system = system_of(said)
@@ -135,8 +135,8 @@ class Book:
 
     def reload(self, iteration: int) -> None:
         """Takes up what a resumed run had written, up to its checkpoint."""
-        from alphajax.alphatensor.scheme_text import from_text, text_header
-        from alphajax.alphatensor.tailoring import Timing
+        from alphajax.alphatensor.schemes.text import from_text, text_header
+        from alphajax.alphatensor.schemes.timing import Timing
 
         content = json.loads(self.path.read_text())
         for text, timing in zip(content["schemes"], content["timings"], strict=True):
@@ -152,7 +152,7 @@ class Book:
         return [games for games in self.games if games]
 
     def number(self, scheme) -> int:
-        from alphajax.alphatensor.tailoring import structure
+        from alphajax.alphatensor.schemes.timing import structure
 
         key = structure(scheme)
         if key not in self.numbers:
@@ -181,7 +181,7 @@ class Book:
         return float(np.median(ratios)) if ratios else 1.0
 
     def save(self) -> None:
-        from alphajax.alphatensor.scheme_text import to_text
+        from alphajax.alphatensor.schemes.text import to_text
         from alphajax.files import write_atomically
 
         timings = [self.latencies.get(scheme) for scheme in self.schemes]
@@ -198,7 +198,7 @@ def main(args: Args) -> int:
     from arguments import free_folder
 
     from alphajax import runs
-    from alphajax.alphatensor.tailoring import Bench, Latencies
+    from alphajax.alphatensor.schemes.timing import Bench, Latencies
     from alphajax.checkpoints import CheckpointError
 
     try:
@@ -231,7 +231,7 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
     import jax
 
     from alphajax import runs, training
-    from alphajax.alphatensor.fine_tuning import settle
+    from alphajax.alphatensor.tailored_agent import settle
     from alphajax.display import Display, duration
 
     def begin(system, key, mesh):
@@ -285,8 +285,8 @@ def tune(args: Args, system, params, folder, book: Book) -> int:
 def finish(args: Args, system, folder, book: Book, progress, why: str) -> str:
     """The last measurement, the picture, the fastest scheme and result.json."""
     from alphajax import __version__, runs
-    from alphajax.alphatensor import algorithms, scheme_files
-    from alphajax.alphatensor.tailoring import Latencies, rank, real
+    from alphajax.alphatensor.schemes import algorithms, files
+    from alphajax.alphatensor.schemes.timing import Latencies, rank, real
     from alphajax.files import write_atomically
 
     if not book.schemes:
@@ -304,7 +304,7 @@ def finish(args: Args, system, folder, book: Book, progress, why: str) -> str:
     draw(folder.path / "figures" / "tailoring.png", book, first, last, args)
     fastest, timing = order[0]
     scheme = real(book.schemes[fastest])
-    scheme_files.save_npz(folder.path / "best" / "scheme.npz", scheme)
+    files.save_npz(folder.path / "best" / "scheme.npz", scheme)
     write_atomically(folder.path / "best" / "scheme.txt", algorithms.readable(scheme).encode())
     additions = [algorithms.count(scheme).additions for scheme in book.schemes]
     result = {

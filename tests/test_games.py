@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from alphajax import games
-from alphajax.alphadev import tasks
-from alphajax.alphadev.game import AssemblyGame
-from alphajax.alphadev.restrictions import Restrictions
-from alphajax.alphatensor import tensors
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.moves import Move, Ring
+from alphajax.alphadev.game.assembly_game import AssemblyGame
+from alphajax.alphadev.game.rules import Restrictions
+from alphajax.alphadev.machine import tasks
+from alphajax.alphatensor.game import tensors
+from alphajax.alphatensor.game.moves import Move, Ring
+from alphajax.alphatensor.game.tensor_game import TensorGame
 
 
 def tensor_game(names, **arguments):

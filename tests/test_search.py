@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import alphajax.search
-from alphajax.alphatensor import tensors
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.network import UniformPolicy
+from alphajax.alphatensor.game import tensors
+from alphajax.alphatensor.game.moves import Ring
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.network.policy import UniformPolicy
 from alphajax.search import (
     Node,
     SearchConfig,

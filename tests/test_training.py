@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from alphajax import training
-from alphajax.alphatensor import tensors
 from alphajax.alphatensor.agent import AlphaTensor
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.mix import MixConfig
-from alphajax.alphatensor.moves import Move, Ring
-from alphajax.alphatensor.network import NetworkConfig
+from alphajax.alphatensor.game import tensors
+from alphajax.alphatensor.game.moves import Move, Ring
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.learning.batches import MixConfig
+from alphajax.alphatensor.network.policy import NetworkConfig
 from alphajax.search import SearchConfig
 from alphajax.training import TrainingConfig
 

@@ -14,11 +14,13 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphadev import archive, beam, symmetries
-from alphajax.alphadev.archive import Pool
+from alphajax.alphadev import beam
 from alphajax.alphadev.beam import BeamConfig
-from alphajax.alphadev.game import AssemblyGame, Observation, State
-from alphajax.alphadev.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.alphadev.game import symmetries
+from alphajax.alphadev.game.assembly_game import AssemblyGame, Observation, State
+from alphajax.alphadev.learning import archive
+from alphajax.alphadev.learning.archive import Pool
+from alphajax.alphadev.network.policy import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
 

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphadev import archive
-from alphajax.alphadev.game import AssemblyGame, State
-from alphajax.alphadev.symmetries import state_mark
-from alphajax.duplicates import one_of_each
+from alphajax.alphadev.game.assembly_game import AssemblyGame, State
+from alphajax.alphadev.game.symmetries import state_mark
+from alphajax.alphadev.learning import archive
+from alphajax.hashing import one_of_each
 
 SAMPLING_TEMPERATURE = 0.3
 """A state whose score is higher by this gets e times as many samples.  In units of reward."""

@@ -6,14 +6,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alphajax.alphadev import tasks
 from alphajax.alphadev.agent import AlphaDev, MixConfig
-from alphajax.alphadev.game import AssemblyGame, Rewards
-from alphajax.alphadev.network import NetworkConfig
-from alphajax.alphadev.restrictions import Restrictions
-from alphajax.alphadev.tasks import Task
+from alphajax.alphadev.game.assembly_game import AssemblyGame, Rewards
+from alphajax.alphadev.game.rules import Restrictions
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.tasks import Task
+from alphajax.alphadev.network.policy import NetworkConfig
+from alphajax.config import override
 from alphajax.search import SearchConfig
-from alphajax.settings import override
 from alphajax.training import TrainingConfig
 
 

@@ -20,14 +20,16 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor import archive, bases, beam, classes, inside, mix
-from alphajax.alphatensor.archive import Finished, Start
-from alphajax.alphatensor.bases import Basis
-from alphajax.alphatensor.beam import BeamConfig
-from alphajax.alphatensor.game import State, TensorGame
-from alphajax.alphatensor.inside import InsideConfig
-from alphajax.alphatensor.mix import Item, MixConfig
-from alphajax.alphatensor.network import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.alphatensor.beam import beam, equivalence_hash, neighbourhoods
+from alphajax.alphatensor.beam.beam import BeamConfig
+from alphajax.alphatensor.beam.neighbourhoods import InsideConfig
+from alphajax.alphatensor.game import bases
+from alphajax.alphatensor.game.bases import Basis
+from alphajax.alphatensor.game.tensor_game import State, TensorGame
+from alphajax.alphatensor.learning import archive, batches
+from alphajax.alphatensor.learning.archive import Finished, Start
+from alphajax.alphatensor.learning.batches import Item, MixConfig
+from alphajax.alphatensor.network.policy import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
 from alphajax.training import AXIS, TrainingConfig
 
@@ -85,11 +87,11 @@ class AlphaTensor:
                 f"beam.width: received {self.beam.width} with {len(self.game.targets)} targets; expected 0, because all"
                 " games of a beam begin with one"
             )
-        if self.beam.classes and not classes.told_apart_in(self.game):
+        if self.beam.classes and not equivalence_hash.told_apart_in(self.game):
             shapes = ", ".join(str(target.shape) for target in self.game.targets)
             raise ValueError(
                 f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"
-                f" {self.game.symmetry.order}; expected Z2, modes of at most {classes.LONGEST}, and moves of one term"
+                f" {self.game.symmetry.order}; expected Z2, modes of at most {equivalence_hash.LONGEST}, and moves of one term"
             )
         if not self.training.games and not self.beam.width:
             raise ValueError(
@@ -136,7 +138,7 @@ class AlphaTensor:
     @cached_property
     def playing(self) -> TensorGame:
         """The game that the network plays."""
-        return inside.small_game(self.game, self.inside) if self.inside.moves else self.game
+        return neighbourhoods.small_game(self.game, self.inside) if self.inside.moves else self.game
 
     @property
     def policy(self):
@@ -314,8 +316,8 @@ class AlphaTensor:
 
     def _explore_inside(self, params, key: jax.Array, memory: Memory):
         choose_key, begin_key, settle_key, key = jax.random.split(key, 4)
-        kept = inside.choose(choose_key, memory.finished, self.game, self.inside)
-        begun = inside.begin(
+        kept = neighbourhoods.choose(choose_key, memory.finished, self.game, self.inside)
+        begun = neighbourhoods.begin(
             params,
             begin_key,
             kept,
@@ -335,15 +337,15 @@ class AlphaTensor:
             self.beam,
             lambda _: bases.identity(self.playing.side),
         )
-        moves = inside.settled(settle_key, kept, begun, ended)
-        factors = inside.played(kept, begun, moves)
+        moves = neighbourhoods.settled(settle_key, kept, begun, ended)
+        factors = neighbourhoods.played(kept, begun, moves)
         rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
         there = jnp.ones(rank.shape, bool)
         # Also games that stayed as they were: the new generation takes all places of the old one.
         memory, found = self._remember(
             memory, factors, rank, there, bases.identity(self.game.side), again=True
         )
-        item = inside.lesson(begun, moves, self.search.candidates)
+        item = neighbourhoods.lesson(begun, moves, self.search.candidates)
         return memory, item, {"beam_solved": found, "beam_moves": sampled}
 
     def _remember(self, memory: Memory, factors, rank, there, basis: Basis, again: bool = False):
@@ -450,7 +452,7 @@ class AlphaTensor:
     def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
         """Demonstrations, the best finished games, and played positions, in fixed shares (`mix`)."""
         limits = jnp.array([self.playing.max_moves]) if self.inside.moves else self.limits(memory)
-        return mix.make_batch(
+        return batches.make_batch(
             key,
             memory.finished,
             memory.rank,

@@ -6,18 +6,19 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alphajax.alphatensor import classes, tensors
 from alphajax.alphatensor.agent import AlphaTensor
-from alphajax.alphatensor.beam import BeamConfig
-from alphajax.alphatensor.demonstrations import Distribution
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.inside import InsideConfig
-from alphajax.alphatensor.mix import MixConfig
-from alphajax.alphatensor.moves import Ring, parse_ring
-from alphajax.alphatensor.network import NetworkConfig
-from alphajax.alphatensor.tensors import Target
+from alphajax.alphatensor.beam import equivalence_hash
+from alphajax.alphatensor.beam.beam import BeamConfig
+from alphajax.alphatensor.beam.neighbourhoods import InsideConfig
+from alphajax.alphatensor.game import tensors
+from alphajax.alphatensor.game.moves import Ring, parse_ring
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.game.tensors import Target
+from alphajax.alphatensor.learning.batches import MixConfig
+from alphajax.alphatensor.learning.demonstrations import Distribution
+from alphajax.alphatensor.network.policy import NetworkConfig
+from alphajax.config import override
 from alphajax.search import SearchConfig
-from alphajax.settings import override
 from alphajax.training import TrainingConfig
 
 
@@ -333,7 +334,9 @@ def _laptop(targets: tuple[Target, ...], ring: Ring, network: str, preset: Prese
             ),
         ),
         # Any target goes with any preset, over any ring.
-        beam=replace(preset.beam, classes=preset.beam.classes and classes.told_apart_in(game))
+        beam=replace(
+            preset.beam, classes=preset.beam.classes and equivalence_hash.told_apart_in(game)
+        )
         if len(targets) == 1
         else BeamConfig(),
     )
@@ -401,7 +404,7 @@ def check(system: AlphaTensor) -> None:
     Raises:
       ValueError: more candidates than there are distinct moves; a token that does not divide.
     """
-    from alphajax.alphatensor.moves import Alphabet, distinct
+    from alphajax.alphatensor.game.moves import Alphabet, distinct
 
     game = system.playing
     assert game.side is not None

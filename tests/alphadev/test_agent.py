@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay, runs, training
-from alphajax.alphadev import archive, presets, speeds, tasks
+from alphajax.alphadev import latency_reward, presets
 from alphajax.alphadev.agent import AlphaDev, MixConfig
-from alphajax.alphadev.game import AssemblyGame
-from alphajax.alphadev.isa import Op
-from alphajax.alphadev.network import NetworkConfig
-from alphajax.alphadev.proof import prove
+from alphajax.alphadev.game.assembly_game import AssemblyGame
+from alphajax.alphadev.learning import archive
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.isa import Op
+from alphajax.alphadev.network.policy import NetworkConfig
+from alphajax.alphadev.programs.proof import prove
 from alphajax.search import SearchConfig
 from alphajax.training import TrainingConfig
 
@@ -309,8 +311,8 @@ def test_measured_speeds_are_kept_and_learned(monkeypatch):
     longer = [*SORT2[:6], (MOV, 0, 2), *SORT2[6:]]
     state, _ = run()
     state = state._replace(memory=remembered(longer))
-    monkeypatch.setattr("alphajax.alphadev.child.unavailable", lambda: "")
-    between = speeds.Speeds(system)
+    monkeypatch.setattr("alphajax.alphadev.cpu.sandbox.unavailable", lambda: "")
+    between = latency_reward.Speeds(system)
     monkeypatch.setattr(between, "measured", lambda new: dict.fromkeys(new, 0.25))
     state = between(state, runs.Progress())
     assert state.memory.pool.speed.tolist() == [0.25, *[0.0] * 63]

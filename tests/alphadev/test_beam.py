@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphajax.alphadev import archive, beam, presets, symmetries, tasks
+from alphajax.alphadev import beam, presets
 from alphajax.alphadev.agent import AlphaDev, MixConfig
 from alphajax.alphadev.beam import BeamConfig
-from alphajax.alphadev.game import AssemblyGame, Rewards
-from alphajax.alphadev.isa import Op
-from alphajax.alphadev.network import UniformPolicy
-from alphajax.alphadev.proof import prove
-from alphajax.alphadev.restrictions import Restrictions
+from alphajax.alphadev.game import symmetries
+from alphajax.alphadev.game.assembly_game import AssemblyGame, Rewards
+from alphajax.alphadev.game.rules import Restrictions
+from alphajax.alphadev.learning import archive
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.isa import Op
+from alphajax.alphadev.network.policy import UniformPolicy
+from alphajax.alphadev.programs.proof import prove
 from alphajax.training import TrainingConfig
 
 GAME = AssemblyGame(task=tasks.sort(2), length_limit=11, keep_program=False)

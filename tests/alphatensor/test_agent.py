@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from alphajax import games, replay
-from alphajax.alphatensor import bases, tensors
 from alphajax.alphatensor.agent import AlphaTensor
-from alphajax.alphatensor.archive import Finished
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.mix import MixConfig
-from alphajax.alphatensor.moves import Move, Ring
-from alphajax.alphatensor.network import NetworkConfig
-from alphajax.alphatensor.orbits import cycled, group
+from alphajax.alphatensor.game import bases, tensors
+from alphajax.alphatensor.game.moves import Move, Ring
+from alphajax.alphatensor.game.symmetry import cycled, group
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.learning.archive import Finished
+from alphajax.alphatensor.learning.batches import MixConfig
+from alphajax.alphatensor.network.policy import NetworkConfig
 from alphajax.search import SearchConfig, SearchResult
 from alphajax.training import Step, TrainingConfig
 
@@ -135,7 +135,7 @@ def trajectories(factors, rewards, mask, origin=None, k=3):
 
 
 def games_observation(b, t, side):
-    from alphajax.alphatensor.game import Observation
+    from alphajax.alphatensor.game.tensor_game import Observation
 
     return Observation(
         jnp.zeros((b, t, side, side, side), jnp.int8),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from alphajax import runs
-from alphajax.alphadev import proof, syntax, tasks
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.programs import proof, syntax
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphadev.py"

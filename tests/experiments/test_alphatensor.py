@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from alphajax import runs
-from alphajax.alphatensor import presets, scheme_files, schemes
+from alphajax.alphatensor import presets, schemes
+from alphajax.alphatensor.schemes import files
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "alphatensor.py"
@@ -112,7 +113,7 @@ def test_a_run_leaves_what_it_promises(whole):
     for line in lines:
         assert line["simulations"] == 8 * line["play/moves"] + line["play/beam_moves"]
     if result["best"] is not None:
-        scheme = scheme_files.load_npz(run / "best" / "scheme.npz")["2,2,2"]
+        scheme = files.load_npz(run / "best" / "scheme.npz")["2,2,2"]
         assert schemes.verify(scheme).ok
         assert scheme.rank == result["best"]
 
@@ -140,7 +141,7 @@ def test_a_killed_run_resumed_is_the_run_never_killed(whole, cache, tmp_path):
 
 def test_a_network_can_be_probed_along_a_known_scheme(whole, cache, tmp_path):
     strassen = tmp_path / "strassen.npz"
-    scheme_files.save_npz(strassen, {"2,2,2": schemes.strassen("Z2")})
+    files.save_npz(strassen, {"2,2,2": schemes.strassen("Z2")})
     probe = SCRIPT.with_name("policy_probe.py")
     words = [whole[0], "--scheme", strassen, "--devices", "2", "--positions", "4"]
     found = json.loads(finish(start(cache, *words, script=probe)))

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from alphajax import runs
-from alphajax.alphadev import proof, syntax, tasks
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.programs import proof, syntax
 
 pytest.importorskip("tyro")
 
@@ -57,7 +58,7 @@ def test_a_resumed_run_is_as_never_killed(script, tmp_path, capsys):
 
 
 def test_a_wrong_program_is_not_resumed_from(script, tmp_path):
-    from alphajax.alphadev.findings import NotAProgram
+    from alphajax.alphadev.results import NotAProgram
 
     run(script, tmp_path / "run", iterations=1)
     file = tmp_path / "run" / "best" / "program.s"

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from alphajax.alphadev.isa import Instruction, Op
+from alphajax.alphadev.machine.isa import Instruction, Op
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

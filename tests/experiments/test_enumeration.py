@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from alphajax import runs
-from alphajax.alphadev import proof, syntax, tasks
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.programs import proof, syntax
 
 pytest.importorskip("tyro")
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphajax.alphatensor import flip_pools, scheme_files, schemes
+from alphajax.alphatensor import schemes
+from alphajax.alphatensor.baselines import flip_pools
+from alphajax.alphatensor.schemes import files
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "flip_graph.py"
@@ -44,9 +46,9 @@ def test_a_run_leaves_verified_schemes_and_what_made_them(whole):
     result = json.loads((run / "result.json").read_text())
     assert (result["target"], result["ring"], result["learned"]) == ("2,2,2", "Z2", False)
     assert result["ended"] == "exchanges" and result["total_flips"] > 1000
-    scheme = scheme_files.load_npz(run / "best" / "scheme.npz")["2,2,2"]
+    scheme = files.load_npz(run / "best" / "scheme.npz")["2,2,2"]
     assert schemes.verify(scheme) and scheme.rank == result["best"] == 7
-    lifted = scheme_files.load_npz(run / "best" / "lifted.npz")["2,2,2"]
+    lifted = files.load_npz(run / "best" / "lifted.npz")["2,2,2"]
     assert lifted.ring == "Z" and lifted.rank == 7 and schemes.verify(lifted)
     assert str(run) in out
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from alphajax.alphadev import native, syntax
-from alphajax.alphadev.isa import Program
-from alphajax.alphadev.printing import att, inline
-from alphajax.alphadev.references import sorting_network, variable_sort
+from alphajax.alphadev.cpu import native
+from alphajax.alphadev.machine.isa import Program
+from alphajax.alphadev.programs import syntax
+from alphajax.alphadev.programs.printing import att, inline
+from alphajax.alphadev.programs.references import sorting_network, variable_sort
 
 pytest.importorskip("tyro")
 
@@ -124,10 +125,10 @@ def test_measure(run, capsys):
 
 
 def test_measure_without_a_compiler(run, capsys, monkeypatch):
-    from alphajax.alphadev import child
+    from alphajax.alphadev.cpu import sandbox
 
-    monkeypatch.setattr(child.shutil, "which", lambda name: None)
-    monkeypatch.setattr(child.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    monkeypatch.setattr(sandbox.platform, "machine", lambda: "x86_64")
     assert run("measure", "sort3.s") == 2
     assert "no C compiler" in capsys.readouterr().err
 

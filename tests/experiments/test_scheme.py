@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.composition import identical
-from alphajax.alphatensor.scheme_files import load, save, save_npz
-from alphajax.alphatensor.schemes import Scheme, naive, over, strassen, verify
+from alphajax.alphatensor.schemes.composition import identical
+from alphajax.alphatensor.schemes.files import load, save, save_npz
+from alphajax.alphatensor.schemes.scheme import Scheme, naive, over, strassen, verify
 
 pytest.importorskip("tyro")
 
@@ -142,7 +142,7 @@ def test_lift(run, files, capsys):
 
 
 def test_a_scheme_that_does_not_lift_exits_with_1(run, files, monkeypatch, capsys):
-    from alphajax.alphatensor import lifting
+    from alphajax.alphatensor.schemes import lifting
 
     def stuck(_):
         raise lifting.LiftError("stuck at the first digit")
@@ -154,7 +154,7 @@ def test_a_scheme_that_does_not_lift_exits_with_1(run, files, monkeypatch, capsy
 
 
 def test_bench(run, capsys):
-    pytest.importorskip("alphajax.alphatensor.matmul")
+    pytest.importorskip("alphajax.alphatensor.schemes.matmul")
     assert run("bench", "strassen.npz", "--size", "64", "--trials", "2") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("jnp.matmul") and lines[3].startswith("2,2,2")

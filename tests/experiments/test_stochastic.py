@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from alphajax import runs
-from alphajax.alphadev import printing, proof, proposals, references, syntax, tasks
+from alphajax.alphadev.baselines import proposals
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.programs import printing, proof, references, syntax
 
 pytest.importorskip("tyro")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from alphajax.alphadev import findings, printing, references
+from alphajax.alphadev import results
+from alphajax.alphadev.programs import printing, references
 
 pytest.importorskip("tyro")
 
@@ -25,7 +26,7 @@ def _script(load_script, tmp_path):
 
 @pytest.fixture(name="native", autouse=True)
 def _native(monkeypatch):
-    monkeypatch.setattr(findings.child, "unavailable", lambda: "not in these tests")
+    monkeypatch.setattr(results.sandbox, "unavailable", lambda: "not in these tests")
 
 
 def row(script, task):

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from alphajax import runs
-from alphajax.alphatensor import schemes, tailoring, tensors
+from alphajax.alphatensor import schemes
 from alphajax.alphatensor.agent import AlphaTensor, MixConfig
-from alphajax.alphatensor.fine_tuning import tailored
-from alphajax.alphatensor.game import TensorGame
-from alphajax.alphatensor.moves import Ring
-from alphajax.alphatensor.network import NetworkConfig
-from alphajax.alphatensor.scheme_files import load
-from alphajax.alphatensor.tailoring import Bench, Latencies, Timing
+from alphajax.alphatensor.game import tensors
+from alphajax.alphatensor.game.moves import Ring
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.network.policy import NetworkConfig
+from alphajax.alphatensor.schemes import timing
+from alphajax.alphatensor.schemes.files import load
+from alphajax.alphatensor.schemes.timing import Bench, Latencies, Timing
+from alphajax.alphatensor.tailored_agent import tailored
 from alphajax.search import SearchConfig
 from alphajax.training import TrainingConfig
 
@@ -55,7 +57,7 @@ def _ratios(monkeypatch):
     def fake(given, bench, device):
         return [Timing(1.0, scheme.rank / 100, (0.0, 1.0), 1.0) for scheme in given]
 
-    monkeypatch.setattr(tailoring, "measure", fake)
+    monkeypatch.setattr(timing, "measure", fake)
 
 
 def test_rewards_begin_after_the_first_iterations(script, ratios, tmp_path):

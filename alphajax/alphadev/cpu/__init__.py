@@ -1,0 +1,1 @@
+"""Programs on the real CPU: a sandboxed child process, native checks, latency."""

@@ -1,0 +1,1 @@
+"""AssemblyGame: rewards, rules and symmetries of writing a program."""

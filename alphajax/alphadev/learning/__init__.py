@@ -1,0 +1,1 @@
+"""What AlphaDev learns from: the archive of programs, batches."""

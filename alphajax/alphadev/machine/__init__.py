@@ -1,0 +1,1 @@
+"""The machine: instructions, tasks and the emulator."""

@@ -1,0 +1,1 @@
+"""Networks of AlphaDev: encoders, and the policy that searches use."""

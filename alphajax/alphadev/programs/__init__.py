@@ -1,0 +1,1 @@
+"""What is done with a program: analyse, prove, print, read and draw it."""

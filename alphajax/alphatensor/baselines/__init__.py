@@ -1,0 +1,1 @@
+"""Searches for schemes that learn nothing: flip graphs."""

@@ -1,0 +1,1 @@
+"""Beam search over residual tensors, and large neighbourhood search with it."""

@@ -1,0 +1,1 @@
+"""TensorGame: targets, moves, ranks, symmetries and changes of basis."""

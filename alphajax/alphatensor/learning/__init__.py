@@ -1,0 +1,1 @@
+"""What AlphaTensor learns from: demonstrations, the archive of games, batches."""

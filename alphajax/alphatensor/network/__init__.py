@@ -1,0 +1,1 @@
+"""Networks of AlphaTensor: torsos, heads, and the policy that searches use."""
