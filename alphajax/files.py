@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic file writes."""
 
 import contextlib
 import os
@@ -6,8 +6,16 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path, data: bytes | str) -> None:
-    """Writes a file that is whole or, if anything goes wrong, as it was before. OSError if it does."""
+def write_atomically(path: str | Path, data: bytes | str) -> None:
+    """Writes a file completely, or leaves it as it was.
+
+    Args:
+      path: the file; its folder must exist.
+      data: its new content.
+
+    Raises:
+      OSError: it could not be written.
+    """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,7 +1,7 @@
-"""What a game is, and how a batch of games is played.
+"""The contract of a game, and how a batch of games is played.
 
-A game is a set of pure functions of one *unbatched* state; callers `vmap` them.  `Game` below is the
-whole contract: `alphajax.search` searches anything that keeps it.
+A game is a set of pure functions of one *unbatched* state; callers `vmap` them.  `Game` is the
+whole contract: `alphajax.search` searches any object that satisfies it.
 """
 
 from collections.abc import Callable
@@ -12,27 +12,38 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 State = Any
-"""A NamedTuple of small fixed-shape arrays: a search tree stores one per node."""
+"""A NamedTuple of small arrays with fixed shapes: a search tree stores one for each node."""
 Action = Any
-"""A NamedTuple (or array) of fixed shape."""
+"""A NamedTuple (or array) with fixed shapes."""
 Observation = Any
-"""What the policy sees of a state: a NamedTuple of fixed-shape arrays."""
+"""What the policy receives of a state: a NamedTuple of arrays with fixed shapes."""
+
+Act = Callable[[jax.Array, State], tuple[Action, Any]]
+Resample = Callable[[jax.Array, Float[Array, " B"], State, State], Int[Array, " B"]]
 
 
 @runtime_checkable
 class Rules(Protocol):
-    """The part of a game that a search uses: how it goes on from a given state.
+    """The part of a game that a search uses: how it continues from a given state.
 
     Stepping a terminal state changes nothing and pays 0, so that a search or a batch of games can
     run past the end of some of its games.
     """
 
     def step(self, state: State, action: Action) -> tuple[State, Float[Array, ""]]:
-        """The state after `action`, and the float32 reward paid for it."""
+        """Plays one action.
+
+        Args:
+          state: of one game.
+          action: to play.
+
+        Returns:
+          The next state, and the reward, float32.
+        """
         ...
 
     def observe(self, state: State) -> Observation:
-        """What the policy is shown."""
+        """What the policy receives of the state."""
         ...
 
     def is_terminal(self, state: State) -> Bool[Array, ""]:
@@ -50,41 +61,40 @@ class Game(Rules, Protocol):
 
 
 class Trajectories(NamedTuple):
-    """A batch of games from first state to last, padded to `T` steps.
-
-    `steps` is whatever the actor returned at each step, `[B, T, ...]`; `rewards` are float32
-    `[B, T]`; `mask[b, t]` says whether game b was still running before step t.  `origin[b]` is the first
-    state with which game b began: b itself, unless games took others' places.
-    """
+    """A batch of games from first state to last, padded to `T` steps."""
 
     steps: Any
+    """What the actor returned at each step, `[B, T, ...]`."""
     rewards: Float[Array, "B T"]
+    """Rewards, 0 behind the end of a game."""
     mask: Bool[Array, "B T"]
+    """Whether game b was still running before step t."""
     origin: Int[Array, " B"]
+    """The first state of game b: b itself, unless games were resampled."""
 
 
 def play(
     key: jax.Array,
     game: Rules,
     states: State,
-    act: Callable[[jax.Array, State], tuple[Action, Any]],
+    act: Act,
     max_steps: int,
-    survive: Callable[[jax.Array, Float[Array, " B"], State, State], Int[Array, " B"]]
-    | None = None,
+    resample: Resample | None = None,
 ) -> tuple[State, Trajectories]:
-    """Plays a batch of games until the last one ends (or `max_steps`).
+    """Plays a batch of games until the last one ends, or for `max_steps` steps.
 
-    Whole games are played at once, without resetting the ones that end early, because the value
-    target of both papers is the *observed return* of the finished game: a position can only be
-    learned from when its game is over.  The loop stops as soon as every game of the batch has ended.
+    Games that end early are not replaced.  The value target of both papers is the return of the
+    finished game, so nothing can be learned from a position before its game is over.
 
     Args:
       key: consumed.
+      game: the rules.
       states: first states, `[B, ...]`.
-      act: `(key, states [B, ...]) -> (actions [B, ...], steps [B, ...])`; `steps` is kept.
+      act: `(key, states [B, ...]) -> (actions [B, ...], steps [B, ...])`; the steps are recorded.
       max_steps: T, static bound on the number of steps.
-      survive: `(key, rewards [B], states before [B, ...], states after) -> [B]`, asked after every step: which
-        game goes on, with all its past, in the place of each.  None: every game on its own.
+      resample: `(key, rewards [B], states before, states after) -> indices [B]`, called after each
+        step: the game that continues, with its whole trajectory, in the place of each.  None: games
+        are independent.
 
     Returns:
       The last states `[B, ...]` and the `Trajectories`.
@@ -101,7 +111,7 @@ def play(
         jnp.zeros((max_steps, batch), bool),
     )
 
-    def running(carry):
+    def is_running(carry):
         t, states, *_ = carry
         return (t < max_steps) & ~jnp.all(jax.vmap(game.is_terminal)(states))
 
@@ -112,32 +122,38 @@ def play(
         before = states
         states, rewards = jax.vmap(game.step)(states, actions)
         new = (steps, rewards, mask)
-        past = jax.tree.map(lambda all_, x: all_.at[t].set(x), past, new)
-        if survive is not None:
-            chosen = survive(
-                jax.random.fold_in(jax.random.fold_in(key, t), 1), rewards, before, states
-            )
+        past = jax.tree.map(lambda stored, x: stored.at[t].set(x), past, new)
+        if resample is not None:
+            resample_key = jax.random.fold_in(jax.random.fold_in(key, t), 1)
+            chosen = resample(resample_key, rewards, before, states)
             states, origin = jax.tree.map(lambda x: x[chosen], (states, origin))
             past = jax.tree.map(lambda x: x[:, chosen], past)
         return t + 1, states, past, origin
 
     first = (jnp.int32(0), states, empty, jnp.arange(batch, dtype=jnp.int32))
-    _, states, past, origin = jax.lax.while_loop(running, advance, first)
+    _, states, past, origin = jax.lax.while_loop(is_running, advance, first)
     steps, rewards, mask = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), past)
     return states, Trajectories(steps, rewards, mask, origin)
 
 
 def returns(rewards: Float[Array, "B T"]) -> Float[Array, "B T"]:
-    """Undiscounted return from each step on: `G_t = r_t + r_{t+1} + ...` (reverse cumulative sum)."""
+    """Undiscounted return from each step on, G_t = r_t + r_{t+1} + ... (reverse cumulative sum)."""
     return jnp.cumsum(rewards[:, ::-1], axis=1)[:, ::-1]
 
 
 def auto_reset_step(
     game: Game, key: jax.Array, state: State, action: Action
 ) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
-    """`game.step`, then a fresh game where this one ended: for endless, fixed-length rollouts.
+    """`game.step`, then a fresh game where this one ended: for endless rollouts of fixed length.
 
-    Returns `(state, reward, ended)`; `key` is consumed.
+    Args:
+      game: the game.
+      key: consumed.
+      state: of one game.
+      action: to play.
+
+    Returns:
+      The next state, the reward, and whether the game ended.
     """
     state, reward = game.step(state, action)
     ended = game.is_terminal(state)

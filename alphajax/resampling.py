@@ -1,13 +1,11 @@
-"""Go with the winners: games played side by side, of which those that do better than expected go on in place
-of others.
+"""Sequential Monte Carlo over a batch of games.
 
-Where success is rare, and needs one lucky move after another, games on their own find it with the product of
-the moves' probabilities.  If after every move the games that drew a lucky one take the places of those that did
-not, each move needs its luck only once in the whole batch (D. Aldous and U. Vazirani, "Go with the winners"
-algorithms, FOCS 1994).  Lucky is a move after which a learned value expects a better end than before it.  That
-makes a sequential Monte Carlo method of it: were the value exact, the games would end with a return G in
-proportion to `exp(G / temperature)` times their own chance of it; and a position that was overrated loses again
-what it won, as soon as the value finds out.  Not in DeepMind's papers, whose games never meet.
+After each move, trajectories are resampled in proportion to exp(advantage / temperature).  If the
+value function were exact, the games would end with a return G in proportion to
+exp(G / temperature) times their own probability.  A success that needs several rare moves then
+needs each of them only once in the whole batch.
+
+Source: Aldous and Vazirani (FOCS 1994).  Beyond the papers, in which games are independent.
 """
 
 import itertools
@@ -17,39 +15,44 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def survivors(
-    key: jax.Array, gains: Float[Array, " B"], temperature: float, groups: tuple[int, ...]
+def resample(
+    key: jax.Array, advantages: Float[Array, " B"], temperature: float, groups: tuple[int, ...]
 ) -> Int[Array, " B"]:
-    """Which game goes on in the place of each.
-
-    Places are drawn in proportion to `exp(gain / temperature)` (`systematic`).
+    """The game that continues in the place of each, drawn by systematic resampling.
 
     Args:
       key: consumed.
-      gains: how much larger each game's expected final return is than it was before its last move.
-      temperature: above 0, in units of the gains.
-      groups: their sizes, which add up to B; games of one group follow each other, and take places of their
-        own group only.
+      advantages: change of each game's expected final return by its last move, `[B]`.
+      temperature: above 0, in units of the return.
+      groups: sizes of consecutive groups of games, which sum to B.  A game continues only within
+        its own group.
+
+    Returns:
+      Indices of games, `[B]` int32.
     """
     first = [0, *itertools.accumulate(groups)]
-    return jnp.concatenate(
-        [
-            start
-            + systematic(
-                jax.random.fold_in(key, start), gains[start:stop] / temperature, stop - start
-            )
-            for start, stop in itertools.pairwise(first)
-        ]
-    )
+    parts = []
+    for start, stop in itertools.pairwise(first):
+        log_weights = advantages[start:stop] / temperature
+        parts.append(start + systematic(jax.random.fold_in(key, start), log_weights, stop - start))
+    return jnp.concatenate(parts)
 
 
 def systematic(key: jax.Array, log_weights: Float[Array, " N"], count: int) -> Int[Array, " count"]:
-    """`count` indices in proportion to their weights by systematic resampling, in ascending order.
+    """Systematic resampling: `count` ascending indices, in proportion to their weights.
 
-    One with the share p of all weight is there floor(p count) or ceil(p count) times.  `key` is consumed.
+    An index of probability p is drawn floor(p count) or ceil(p count) times.
+
+    Args:
+      key: consumed.
+      log_weights: unnormalised, `[N]`.
+      count: how many indices to draw.
+
+    Returns:
+      Indices, `[count]` int32.
     """
     marks = (jnp.arange(count) + jax.random.uniform(key)) / count
-    share = jnp.cumsum(jax.nn.softmax(log_weights))
-    # Sums of float32 may end just below 1.
+    cumulative = jnp.cumsum(jax.nn.softmax(log_weights))
+    # A cumulative sum in float32 may end just below 1.
     last = log_weights.shape[0] - 1
-    return jnp.minimum(jnp.searchsorted(share, marks, side="right"), last).astype(jnp.int32)
+    return jnp.minimum(jnp.searchsorted(cumulative, marks, side="right"), last).astype(jnp.int32)

@@ -1,78 +1,100 @@
 """Sampled tree search: any game and any policy in, an improved policy out.
 
-`mctx` wants a fixed, small set of actions; games like TensorGame have more moves than atoms.
 Sampled search (Hubert et al., ICML 2021; Fawzi et al., 2022, Methods, "Sampled AlphaZero") draws K
-candidates from the policy at every node.  Here they live in the node's embedding, and what mctx calls
-an action is a *slot*, the number of a candidate.
+candidate actions from the policy at every node, for games with too many actions to enumerate.  They
+live in the node's embedding, and what mctx calls an action is a *slot*, the number of a candidate.
 
-Candidates are drawn with replacement, so the search's prior is the empirical distribution: equal
-candidates are merged, the first carries log(count) and the others the dtype's minimum (never
--inf: a softmax over a node of them would be NaN).
-
-The action selection, the value transforms and the `Tree` are mctx's.  The loop around them is
-written here for whole batches: mctx's own backup is a vmapped `while_loop`, whose every step selects
-between old and new copies of the whole tree.  `experiments/benchmark.py` measures the two.
-
-Example, a game of one's own (add 1 or 2, twice; the sum is the reward):
-
-    >>> class Add(NamedTuple):
-    ...     def step(self, s, a): return s + 1, jnp.where(s < 2, a.astype(jnp.float32), 0.0)
-    ...     def observe(self, s): return s
-    ...     def is_terminal(self, s): return s >= 2
-    >>> class Uniform(NamedTuple):
-    ...     def propose(self, params, key, s, k):
-    ...         a = jax.random.randint(key, (s.shape[0], k), 1, 3)
-    ...         return a, jnp.zeros(a.shape), jnp.zeros(s.shape)
-    >>> result = search(None, jax.random.key(0), jnp.zeros(1, int), Add(), Uniform(),
-    ...                 SearchConfig(simulations=16, candidates=4, max_depth=2))
-    >>> int(result.action[0])
-    2
+Candidates are drawn with replacement, so the search's prior is the empirical distribution.
+Action selection and value transforms are mctx's.  Read `SearchConfig` and `search` first.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import mctx
-from jaxtyping import Array, Bool, Float, Int
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float
 
+from alphajax.config import check_choice, check_counts
 from alphajax.games import Action, Observation, Rules, State
+from alphajax.tree import (
+    Edge,
+    Node,
+    SelectSlot,
+    Tree,
+    back_up,
+    descend,
+    empty_tree,
+    insert,
+    keep_distinct,
+    merge_equal,
+    vary_like,
+)
 
 Params = Any
+Proposal = tuple[Action, Float[Array, "B K"], Float[Array, " B"]]
 
-# What no run varies: mctx's values, which are also MuZero's, and N_bar of Fawzi et al. (2022).
-CONSIDERED = 16
-"""Gumbel: the most candidates that sequential halving starts from."""
-VISITS_INIT = 50.0
-"""Gumbel: values weigh `value_scale * (VISITS_INIT + most visits)` against the prior."""
 PB_C_INIT, PB_C_BASE = 1.25, 19652.0
-"""PUCT: c1 and c2 of the exploration factor."""
-DIRICHLET_FRACTION = 0.25
-"""PUCT: share of Dirichlet noise in the root's prior."""
+"""PUCT: c1 and c2 of the exploration factor (MuZero's and the paper's values)."""
 N_BAR = 100.0
-"""PUCT: the improved policy is N^(1/tau) with tau = log N / log N_bar once N exceeds N_bar."""
+"""PUCT: visits above which the improved policy is smoothed, N^(1/tau) (the paper's value)."""
+DIRICHLET_FRACTION = 0.25
+"""PUCT: weight of the noise in the root's prior (AlphaZero's value)."""
+CONSIDERED = 16
+"""Gumbel: candidates from which sequential halving starts, at most."""
+VISITS_INIT = 50.0
+"""Gumbel: visits that are added to the scale of the values (mctx's default)."""
 
 
 @runtime_checkable
 class Proposer(Protocol):
-    """The part of a policy that the search uses; batched.
+    """The part of a policy that a search uses; batched.
 
-    Two optional parts: `propose_root`, used in place of `propose` at the root (to explore more
-    there), and a true `distinct`, a promise that candidates are never equal (then they are not
-    compared).
+    Subclass it and define `propose`; the other members have defaults.  A class that has `propose`
+    alone works too.
     """
 
-    def propose(
-        self, params: Params, key: jax.Array, observation: Observation, k: int
-    ) -> tuple[Action, Float[Array, "B K"], Float[Array, " B"]]:
-        """K candidate actions `[B, K, ...]`, their log-weights, and the value of each observation.
+    has_distinct_candidates: ClassVar[bool] = False
+    """Whether candidates of one proposal are never equal; then the search does not compare them."""
 
-        A sampled candidate has log-weight 0 (its frequency is its weight); an enumerated one carries
-        its log-probability.  Equal candidates' weights are added.
+    def propose(self, params: Params, key: jax.Array, observation: Observation, k: int) -> Proposal:
+        """K candidate actions for each observation, and its value.
+
+        A sampled candidate has log-weight 0: its frequency is its weight.  An enumerated one has
+        its log-probability.  Weights of equal candidates are added.  A slot without a candidate
+        has the dtype's minimum as log-weight.
+
+        Args:
+          params: the policy's parameters.
+          key: consumed.
+          observation: `[B, ...]`.
+          k: number of candidates.
+
+        Returns:
+          Actions `[B, K, ...]`, log-weights `[B, K]`, values `[B]`.
         """
         ...
+
+    def propose_root(
+        self, params: Params, key: jax.Array, observation: Observation, k: int
+    ) -> Proposal:
+        """As `propose`, at the root, where a policy may explore more.  Default: `propose`.
+
+        Args:
+          params: the policy's parameters.
+          key: consumed.
+          observation: `[B, ...]`.
+          k: number of candidates.
+
+        Returns:
+          Actions, log-weights and values.
+        """
+        return self.propose(params, key, observation, k)
 
 
 @runtime_checkable
@@ -80,99 +102,115 @@ class Policy(Proposer, Protocol):
     """The seam between networks and everything else; batched."""
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters."""
+        """Fresh parameters.  `key` is consumed."""
         ...
 
     def values(self, params: Params, observation: Observation) -> Float[Array, " B"]:
-        """The value of each observation, as `propose` says it."""
+        """The value of each observation, as `propose` returns it.
+
+        Args:
+          params: the policy's parameters.
+          observation: `[B, ...]`.
+
+        Returns:
+          Values.
+        """
         ...
 
     def evaluate(
         self, params: Params, observation: Observation, actions: Action
     ) -> tuple[Float[Array, "B K"], Any]:
-        """Log-probabilities of given actions `[B, K, ...]`, and the value head's outputs."""
+        """Log-probabilities of given actions.
+
+        Args:
+          params: the policy's parameters.
+          observation: `[B, ...]`.
+          actions: `[B, K, ...]`.
+
+        Returns:
+          Log-probabilities, and the value head's outputs.
+        """
         ...
 
     def loss(self, params: Params, batch: Any) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Scalar to descend, and metrics."""
+        """The scalar to minimise.
+
+        Args:
+          params: the policy's parameters.
+          batch: from `System.make_batch`.
+
+        Returns:
+          The loss, and metrics.
+        """
         ...
+
+    def update_target(self, old: Params, new: Params, step: Array) -> Params:
+        """The parameters after a gradient step, with a target network updated if there is one.
+
+        Args:
+          old: parameters before the step.
+          new: parameters after it.
+          step: number of gradient steps so far, this one included.
+
+        Returns:
+          The parameters to continue with.  Default: `new`.
+        """
+        return new
+
+
+class _ProposeOnly(Proposer):
+    """A policy that has `propose` alone, completed by the defaults of `Proposer`."""
+
+    def __init__(self, propose: Callable[..., Proposal]):
+        self._propose = propose
+
+    def propose(self, params: Params, key: jax.Array, observation: Observation, k: int) -> Proposal:
+        return self._propose(params, key, observation, k)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """Defaults: the settings that open reimplementations read from the paper's supplement."""
+    """Configuration of the search.  Defaults are AlphaTensor's, as far as they are known."""
 
     algorithm: Literal["gumbel", "puct"] = "puct"
-    """Sequential halving with Gumbel noise (Danihelka et al., ICLR 2022), or the paper's PUCT."""
+    """"puct": AlphaZero's rule (the papers).  "gumbel": sequential halving with Gumbel noise
+    (Danihelka et al., ICLR 2022), which needs fewer simulations."""
     simulations: int = 800
+    """Simulations for each move, 1 or more (AlphaTensor: 800)."""
     candidates: int = 32
-    """K, moves drawn from the policy at every node."""
+    """K, candidates drawn from the policy at every node, 1 or more (AlphaTensor: 32)."""
     max_depth: int | None = None
-    """Edges from the root; None: as many as simulations.  Set it: a backup costs depth."""
+    """Edges from the root, 1 or more; None: as many as simulations.  A backup costs depth."""
     discount: float = 1.0
+    """Factor of the next state's value, -1 to 1.  -1: a game of two players with zero sum, in which
+    each reward is paid to the player who moves (the papers, one player: 1)."""
     gumbel_scale: float = 1.0
+    """"gumbel": scale of the noise at the root; 0: deterministic, as for evaluation."""
     value_scale: float = 0.1
-    """Gumbel: weight of the values against the prior."""
+    """"gumbel": weight of the values against the prior."""
     dirichlet_alpha: float = 0.3
-    """PUCT: concentration of the root's noise."""
+    """"puct": concentration of the noise at the root (AlphaTensor: 0.3, AlphaDev: 0.03)."""
 
-    def __post_init__(self):
-        for name, low in (("simulations", 1), ("candidates", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
-        if self.max_depth is not None and self.max_depth < 1:
-            raise ValueError(f"max_depth: received {self.max_depth}; expected 1 or more, or None")
-        if self.algorithm not in ("gumbel", "puct"):
-            raise ValueError(f"algorithm: received {self.algorithm!r}; expected gumbel or puct")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount: received {self.discount}; expected 0..1")
+    def __post_init__(self) -> None:
+        check_counts(self, 1, "simulations", "candidates")
+        if self.max_depth is not None:
+            check_counts(self, 1, "max_depth")
+        check_choice(self, "algorithm", ("gumbel", "puct"))
+        if not -1 <= self.discount <= 1:
+            raise ValueError(f"discount: received {self.discount}; expected -1..1")
 
 
 class SearchResult(NamedTuple):
-    """What a search found out about its roots."""
+    """The outcome of a search from B roots."""
 
     action: Action
     """The action to play, `[B, ...]`."""
     actions: Action
     """The candidates at the root, `[B, K, ...]`."""
     weights: Float[Array, "B K"]
-    """The improved policy over them."""
+    """The improved policy over the candidates; each row sums to 1."""
     value: Float[Array, " B"]
-    """The root's searched value."""
-
-
-class Node(NamedTuple):
-    """What the tree stores of a node beside mctx's statistics."""
-
-    state: State
-    actions: Action
-
-
-def merge_equal(
-    actions: Action, log_weights: Float[Array, "B K"]
-) -> tuple[Float[Array, "B K"], Bool[Array, "B K"]]:
-    """Adds up the weights of equal candidates.
-
-    Returns log-weights in which the first of equal candidates carries the log of their summed weight
-    and the others the dtype's minimum; and a mask of those others.  A candidate that came with the
-    dtype's minimum (no move: fewer are legal than there are slots) keeps it and is masked too.
-    """
-    leaves = [x.reshape(*x.shape[:2], -1) for x in jax.tree.leaves(actions)]
-    equal = functools.reduce(
-        jnp.logical_and, (jnp.all(x[:, :, None] == x[:, None, :], axis=-1) for x in leaves)
-    )
-    first = ~jnp.any(jnp.tril(equal, -1), axis=-1)
-    top = jnp.max(log_weights, axis=-1, keepdims=True)
-    summed = jnp.einsum("bij,bj->bi", equal.astype(jnp.float32), jnp.exp(log_weights - top))
-    first &= summed > 0
-    lowest = jnp.finfo(jnp.float32).min
-    return jnp.where(first, jnp.log(jnp.where(first, summed, 1.0)) + top, lowest), ~first
-
-
-def _keep_distinct(actions, log_weights):
-    """As `merge_equal`, of candidates known to be distinct."""
-    there = log_weights > jnp.finfo(jnp.float32).min
-    return log_weights, ~there
+    """The root's value after the search."""
 
 
 def search(
@@ -180,19 +218,51 @@ def search(
     key: jax.Array,
     states: State,
     game: Rules,
-    policy: Proposer,
+    policy: Any,
     config: SearchConfig,
 ) -> SearchResult:
     """Searches from a batch of states.
 
+    Works under `jit`, under `jax.shard_map` with its default checks, and on meshes with explicit
+    axes, where the batch stays sharded as it is.
+
+    >>> class Add(NamedTuple):  # add 1 or 2, twice; the sum is the reward
+    ...     def step(self, s, a): return s + 1, jnp.where(s < 2, a.astype(jnp.float32), 0.0)
+    ...     def observe(self, s): return s
+    ...     def is_terminal(self, s): return s >= 2
+    >>> class Uniform(NamedTuple):
+    ...     def propose(self, params, key, s, k):
+    ...         a = jax.random.randint(key, (s.shape[0], k), 1, 3)
+    ...         return a, jnp.zeros(a.shape), jnp.zeros(s.shape)
+    >>> config = SearchConfig(simulations=16, candidates=4, max_depth=2)
+    >>> result = search(None, jax.random.key(0), jnp.zeros(1, int), Add(), Uniform(), config)
+    >>> int(result.action[0])
+    2
+
     Args:
       params: the policy's parameters.
       key: consumed.
-      states: `[B, ...]`; terminal ones are allowed and stay worth 0.
-      game, policy, config: see their classes.
+      states: `[B, ...]`; terminal states are allowed and are worth 0.
+      game: the rules; `step`, `observe` and `is_terminal` of one state.
+      policy: a `Proposer`, or any object with `propose`.
+      config: see `SearchConfig`.
+
+    Returns:
+      The action to play, the candidates, the improved policy and the value of each state.
+
+    Source: Hubert et al. (2021); Danihelka et al. (2022); Fawzi et al. (2022), Methods.
     """
-    tree = build_tree(params, key, states, game, policy, config)
-    return read_root(tree, jax.random.fold_in(key, 1), config)
+
+    def run(params: Params, key: jax.Array, states: State) -> SearchResult:
+        tree = build_tree(params, key, states, game, policy, config)
+        return read_root(tree, jax.random.fold_in(key, 1), config)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit not in mesh.axis_types:
+        return run(params, key, states)
+    spec = jax.typeof(jax.tree.leaves(states)[0]).sharding.spec
+    batch = P(*spec[:1])
+    return jax.sharding.auto_axes(run, out_sharding=batch)(params, key, states)
 
 
 def build_tree(
@@ -200,137 +270,105 @@ def build_tree(
     key: jax.Array,
     states: State,
     game: Rules,
-    policy: Proposer,
+    policy: Any,
     config: SearchConfig,
-) -> mctx.Tree:
-    """Runs all simulations and returns the whole tree; its embeddings are `Node`s."""
+) -> Tree:
+    """Runs all simulations and returns the whole tree.
+
+    Args:
+      params: the policy's parameters.
+      key: consumed.
+      states: `[B, ...]`.
+      game: the rules.
+      policy: a `Proposer`, or any object with `propose`.
+      config: see `SearchConfig`.
+
+    Returns:
+      The tree; its embeddings are `Node`s.
+    """
+    proposer = policy if isinstance(policy, Proposer) else _ProposeOnly(policy.propose)
     root_key, noise_key, key = jax.random.split(key, 3)
-    propose = getattr(policy, "propose_root", policy.propose)
-    actions, log_weights, value = _expand(params, root_key, states, game, propose, config)
-    merge = _keep_distinct if getattr(policy, "distinct", False) else merge_equal
-    prior, duplicate = merge(actions, log_weights)
+    actions, log_weights, value = _expand(
+        params, root_key, states, game, proposer.propose_root, config
+    )
+    merge = keep_distinct if proposer.has_distinct_candidates else merge_equal
+    prior, is_duplicate = merge(actions, log_weights)
     if config.algorithm == "gumbel":
         noise = config.gumbel_scale * jax.random.gumbel(noise_key, prior.shape, prior.dtype)
     else:
-        prior = _with_dirichlet(noise_key, prior, duplicate, config)
+        prior = _with_dirichlet(noise_key, prior, is_duplicate, config.dirichlet_alpha)
         noise = jnp.zeros_like(prior)
-    tree = _empty_tree(Node(states, actions), prior, value, duplicate, noise, config)
-    select_root, select_inside = _selectors(config)
+    tree = empty_tree(Node(states, actions), prior, value, is_duplicate, noise, config.simulations)
+    select_root, select_interior = _selectors(config)
     step = jax.vmap(game.step)
-    batch = jnp.arange(value.shape[0])
+    batch = jnp.arange(value.shape[0], dtype=jnp.int32)
     max_depth = min(config.max_depth or config.simulations, config.simulations)
 
-    def simulate(sim, carry):
+    def simulate(simulation, carry):
         key, tree = carry
         key, select_key, expand_key = jax.random.split(key, 3)
-        parent, slot = _descend(select_key, tree, select_root, select_inside, max_depth)
+        parent, slot = descend(select_key, tree, select_root, select_interior, max_depth)
         node = jax.tree.map(lambda x: x[batch, parent], tree.embeddings)
         action = jax.tree.map(lambda x: x[batch, slot], node.actions)
         state, reward = step(node.state, action)
         actions, log_weights, value = _expand(
-            params, expand_key, state, game, policy.propose, config
+            params, expand_key, state, game, proposer.propose, config
         )
         # At the depth limit a leaf is reached again: it is refreshed in place.
         index = tree.children_index[batch, parent, slot]
-        index = jnp.where(index == mctx.Tree.UNVISITED, sim + 1, index)
+        new = jnp.asarray(simulation + 1, index.dtype)
+        index = jnp.where(index == mctx.Tree.UNVISITED, new, index)
         embeddings = jax.tree.map(
-            lambda all_, x: all_.at[batch, index].set(x), tree.embeddings, Node(state, actions)
+            lambda stored, x: stored.at[batch, index].set(x),
+            tree.embeddings,
+            Node(state, actions),
         )
         # Read back from the tree: straight from the policy, XLA would fuse the sampling into the
         # comparison of candidates, and sample each of them again for every pair.
         actions = jax.tree.map(lambda x: x[batch, index], embeddings.actions)
         prior, _ = merge(actions, log_weights)
         over = jax.vmap(game.is_terminal)(state)
-        discount = jnp.where(over, 0.0, config.discount)
-        tree = tree.replace(
-            node_visits=tree.node_visits.at[batch, index].add(1),
-            raw_values=tree.raw_values.at[batch, index].set(value),
-            node_values=tree.node_values.at[batch, index].set(value),
-            parents=tree.parents.at[batch, index].set(parent),
-            action_from_parent=tree.action_from_parent.at[batch, index].set(slot),
-            children_prior_logits=tree.children_prior_logits.at[batch, index].set(prior),
-            children_index=tree.children_index.at[batch, parent, slot].set(index),
-            children_rewards=tree.children_rewards.at[batch, parent, slot].set(reward),
-            children_discounts=tree.children_discounts.at[batch, parent, slot].set(discount),
-            embeddings=embeddings,
-        )
+        discount = jnp.where(over, 0.0, jnp.float32(config.discount))
+        edge = Edge(parent, slot, reward.astype(jnp.float32), discount)
+        tree = insert(tree.replace(embeddings=embeddings), index, edge, prior, value)
         return key, back_up(tree, index)
 
-    _, tree = jax.lax.fori_loop(0, config.simulations, simulate, (key, tree))
+    carry = vary_like((key, tree), (params, key, tree))
+    _, tree = jax.lax.fori_loop(0, config.simulations, simulate, carry)
     return tree
 
 
-def read_root(tree: mctx.Tree, key: jax.Array, config: SearchConfig) -> SearchResult:
-    """The action to play and the improved policy, from a finished tree."""
+def read_root(tree: Tree, key: jax.Array, config: SearchConfig) -> SearchResult:
+    """The action to play and the improved policy, from a finished tree.
+
+    Args:
+      tree: from `build_tree`.
+      key: consumed by "puct", which samples the action.
+      config: the search's.
+
+    Returns:
+      What `search` returns.
+    """
     actions = jax.tree.map(lambda x: x[:, 0], tree.embeddings.actions)
     visits = tree.children_visits[:, 0]
     value = tree.node_values[:, 0]
     if config.algorithm == "gumbel":
-        slot, weights = _read_gumbel(tree, visits, config)
+        slot, weights = _read_gumbel(tree, visits, config.value_scale)
     else:
         slot, weights = _read_puct(tree, visits, value, key)
-    batch = jnp.arange(value.shape[0])
+    batch = jnp.arange(value.shape[0], dtype=jnp.int32)
     return SearchResult(jax.tree.map(lambda x: x[batch, slot], actions), actions, weights, value)
 
 
-def back_up(tree: mctx.Tree, leaf: Int[Array, " B"]) -> mctx.Tree:
-    """Adds each game's new leaf to the running means along its path to the root.
-
-    All games climb together; one that has arrived writes out of bounds, which scatter drops.  So a
-    step touches B entries, not the B whole trees that a vmapped `while_loop` would select between.
-    """
-    batch = jnp.arange(leaf.shape[0])
-    nodes = tree.node_values.shape[1]
-
-    def climbing(carry):
-        return jnp.any(carry[-1] != mctx.Tree.ROOT_INDEX)
-
-    def climb(carry):
-        node_values, node_visits, child_values, child_visits, value, index = carry
-        parent = jnp.where(index == mctx.Tree.ROOT_INDEX, nodes, tree.parents[batch, index])
-        slot = tree.action_from_parent[batch, index]
-        value = (
-            tree.children_rewards[batch, parent, slot]
-            + tree.children_discounts[batch, parent, slot] * value
-        )
-        count = node_visits[batch, parent]
-        mean = (node_values[batch, parent] * count + value) / (count + 1.0)
-        child_values = child_values.at[batch, parent, slot].set(
-            node_values[batch, index], mode="drop"
-        )
-        child_visits = child_visits.at[batch, parent, slot].add(1, mode="drop")
-        node_values = node_values.at[batch, parent].set(mean, mode="drop")
-        node_visits = node_visits.at[batch, parent].add(1, mode="drop")
-        index = jnp.where(parent == nodes, 0, parent)
-        return node_values, node_visits, child_values, child_visits, value, index
-
-    carry = (
-        tree.node_values,
-        tree.node_visits,
-        tree.children_values,
-        tree.children_visits,
-        tree.node_values[batch, leaf],
-        leaf,
-    )
-    node_values, node_visits, child_values, child_visits, _, _ = jax.lax.while_loop(
-        climbing, climb, carry
-    )
-    return tree.replace(
-        node_values=node_values,
-        node_visits=node_visits,
-        children_values=child_values,
-        children_visits=child_visits,
-    )
-
-
-def bytes_per_node(candidates: int, node: Node) -> int:
-    """What a tree node costs: `20 + 24 K + embedding` bytes (five words, and six for each slot)."""
-    embedding = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(node))
-    return 20 + 24 * candidates + embedding
-
-
-def _expand(params, key, states, game, propose, config):
-    """Candidates, their log-weights and value of new nodes; terminal ones are worth 0."""
+def _expand(
+    params: Params,
+    key: jax.Array,
+    states: State,
+    game: Rules,
+    propose: Callable[..., Proposal],
+    config: SearchConfig,
+) -> Proposal:
+    """Candidates, log-weights and values of new nodes; terminal ones are worth 0."""
     observation = jax.vmap(game.observe)(states)
     actions, log_weights, value = propose(params, key, observation, config.candidates)
     over = jax.vmap(game.is_terminal)(states)
@@ -338,106 +376,52 @@ def _expand(params, key, states, game, propose, config):
     return actions, log_weights.astype(jnp.float32), value
 
 
-def _empty_tree(node, prior, value, duplicate, noise, config) -> mctx.Tree:
-    batch, k = prior.shape
-    shape = (batch, config.simulations + 1)
-
-    def at_root(fill, dtype, x=None, tail=()):
-        full = jnp.full(shape + tail, fill, dtype)
-        return full if x is None else full.at[:, 0].set(x)
-
-    children = functools.partial(at_root, tail=(k,))
-    return mctx.Tree(
-        node_visits=at_root(0, jnp.int32, 1),
-        raw_values=at_root(0, jnp.float32, value),
-        node_values=at_root(0, jnp.float32, value),
-        parents=at_root(mctx.Tree.NO_PARENT, jnp.int32),
-        action_from_parent=at_root(mctx.Tree.NO_PARENT, jnp.int32),
-        children_index=children(mctx.Tree.UNVISITED, jnp.int32),
-        children_prior_logits=children(0, jnp.float32, prior),
-        children_values=children(0, jnp.float32),
-        children_visits=children(0, jnp.int32),
-        children_rewards=children(0, jnp.float32),
-        children_discounts=children(0, jnp.float32),
-        embeddings=jax.tree.map(
-            lambda x: jnp.zeros(shape + x.shape[1:], x.dtype).at[:, 0].set(x), node
-        ),
-        root_invalid_actions=duplicate.astype(jnp.float32),
-        extra_data=mctx.GumbelMuZeroExtraData(root_gumbel=noise),
-    )
-
-
-def _q_transform(config):
+def _q_transform(value_scale: float) -> Callable[..., Any]:
     return functools.partial(
         mctx.qtransform_completed_by_mix_value,
-        value_scale=config.value_scale,
+        value_scale=value_scale,
         maxvisit_init=VISITS_INIT,
         rescale_values=True,
     )
 
 
-def _selectors(config):
-    """mctx's action selection for the root and below it: `(key, tree, node, depth) -> slot`."""
+def _selectors(config: SearchConfig) -> tuple[SelectSlot, SelectSlot]:
+    """mctx's action selection, for the root and for all other nodes."""
     if config.algorithm == "puct":
-        inside = functools.partial(
+        puct = functools.partial(
             mctx.muzero_action_selection, pb_c_init=PB_C_INIT, pb_c_base=PB_C_BASE
         )
-        return inside, inside
-    transform = _q_transform(config)
+        return puct, puct
+    transform = _q_transform(config.value_scale)
     root = functools.partial(
         mctx.gumbel_muzero_root_action_selection,
         num_simulations=config.simulations,
         max_num_considered_actions=min(CONSIDERED, config.candidates),
         qtransform=transform,
     )
-    inside = functools.partial(mctx.gumbel_muzero_interior_action_selection, qtransform=transform)
-    return lambda key, tree, node, depth: root(key, tree, node), inside
+    interior = functools.partial(mctx.gumbel_muzero_interior_action_selection, qtransform=transform)
+    return lambda key, tree, node, depth: root(key, tree, node), interior
 
 
-def _descend(key, tree, select_root, select_inside, max_depth):
-    """Follows the selection from the roots to an unvisited slot, for all games together."""
-    count = tree.node_values.shape[0]
-    batch = jnp.arange(count)
-
-    def select(selector, depth, node):
-        keys = jax.random.split(jax.random.fold_in(key, depth), count)
-        return jax.vmap(selector, in_axes=(0, 0, 0, None))(keys, tree, node, depth)
-
-    def descending(carry):
-        return jnp.any(carry[3])
-
-    def descend(carry):
-        depth, node, slot, running = carry
-        node = jnp.where(running, tree.children_index[batch, node, slot], node)
-        slot = jnp.where(running, select(select_inside, depth, node), slot)
-        return depth + 1, node, slot, running & follow(depth + 1, node, slot)
-
-    def follow(depth, node, slot):
-        visited = tree.children_index[batch, node, slot] != mctx.Tree.UNVISITED
-        return visited & (depth < max_depth)
-
-    root = jnp.zeros(count, jnp.int32)
-    slot = select(select_root, jnp.int32(0), root)
-    carry = (jnp.int32(1), root, slot, follow(jnp.int32(1), root, slot))
-    _, node, slot, _ = jax.lax.while_loop(descending, descend, carry)
-    return node, slot
-
-
-def _with_dirichlet(key, prior, duplicate, config):
+def _with_dirichlet(
+    key: jax.Array, prior: Float[Array, "B K"], is_duplicate: Bool[Array, "B K"], alpha: float
+) -> Float[Array, "B K"]:
     """The root's prior mixed with Dirichlet noise over the distinct candidates."""
-    concentration = jnp.where(duplicate, 1e-6, config.dirichlet_alpha)
-    gamma = jnp.where(duplicate, 0.0, jax.random.gamma(key, concentration))
+    concentration = jnp.where(is_duplicate, jnp.float32(1e-6), jnp.float32(alpha))
+    gamma = jnp.where(is_duplicate, 0.0, jax.random.gamma(key, concentration, dtype=jnp.float32))
     noise = gamma / jnp.maximum(jnp.sum(gamma, axis=-1, keepdims=True), 1e-12)
     probabilities = jax.nn.softmax(prior)
     mixed = (1 - DIRICHLET_FRACTION) * probabilities + DIRICHLET_FRACTION * noise
     lowest = jnp.finfo(prior.dtype).min
-    return jnp.where(duplicate, lowest, jnp.log(jnp.maximum(mixed, 1e-12)))
+    return jnp.where(is_duplicate, lowest, jnp.log(jnp.maximum(mixed, 1e-12)))
 
 
-def _read_gumbel(tree, visits, config):
-    """Sequential halving's winner, and softmax(prior + completed Q) as the improved policy."""
+def _read_gumbel(
+    tree: Tree, visits: Array, value_scale: float
+) -> tuple[Array, Float[Array, "B K"]]:
+    """The slot that sequential halving chose, and softmax(prior + completed Q)."""
     roots = jnp.zeros(visits.shape[0], jnp.int32)
-    q = jax.vmap(_q_transform(config), in_axes=(0, 0))(tree, roots)
+    q = jax.vmap(_q_transform(value_scale), in_axes=(0, 0))(tree, roots)
     prior = tree.children_prior_logits[:, 0]
     invalid = tree.root_invalid_actions > 0
     score = prior + q + tree.extra_data.root_gumbel
@@ -447,13 +431,15 @@ def _read_gumbel(tree, visits, config):
     return slot, jax.nn.softmax(logits)
 
 
-def _read_puct(tree, visits, value, key):
-    """The paper's rule: N^(1/tau) with tau = log N / log N_bar above N_bar visits.
+def _read_puct(
+    tree: Tree, visits: Array, value: Array, key: jax.Array
+) -> tuple[Array, Float[Array, "B K"]]:
+    """The paper's rule: N^(1/tau), with tau = log N / log N_bar above N_bar visits.
 
     When acting, candidates valued below the most visited one are dropped first.
     """
     total = jnp.sum(visits, axis=-1, keepdims=True).astype(jnp.float32)
-    tau = jnp.maximum(1.0, jnp.log(jnp.maximum(total, 2.0)) / jnp.log(N_BAR))
+    tau = jnp.maximum(1.0, jnp.log(jnp.maximum(total, 2.0)) / jnp.log(jnp.float32(N_BAR)))
     log_visits = jnp.log(jnp.maximum(visits, 1).astype(jnp.float32)) / tau
     lowest = jnp.finfo(jnp.float32).min
     logits = jnp.where(visits > 0, log_visits, lowest)

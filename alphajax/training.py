@@ -1,186 +1,90 @@
-"""The loop: self-play with search, write to replay, learn; one jitted, donated chunk on a mesh.
-
-A *system* (`alphajax.alphatensor.agent.AlphaTensor`, say) is a frozen dataclass that holds the game, the
-policy and the search, and says how games start, what is kept of them, and what a batch is.  This file
-does the rest, once for both systems:
+"""The training loop: self-play with search, replay, learning; one jitted, donated chunk on a mesh.
 
     state = init(system, key)
     while ...:
         state, metrics = run(system, state, iterations)
 
-Everything runs inside one `jax.shard_map`: games, replay and the system's memory are sharded over the
-devices, parameters replicated, gradients averaged.  One device is a mesh of one.  No collective stands
-inside a search or a game, because there each device loops for as long as its own games last.
+Everything runs inside one `jax.shard_map`: games, replay and memory are sharded over the devices,
+parameters are replicated, gradients averaged.  No collective runs inside a search or a game,
+because each device loops there for as long as its own games last.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from alphajax import games, replay, resampling
-from alphajax.search import Policy, SearchConfig, SearchResult, search
-
-AXIS = "devices"
+from alphajax.search import SearchResult, search
+from alphajax.system import AXIS, Metrics, System, TrainingConfig
 
 RATE_WARMUP = 100
 """Gradient steps over which the learning rate rises linearly from 0."""
 
-Metrics = dict[str, Array]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How much is played and learned.  Counts are over all devices together."""
-
-    games: int = 64
-    """Games played at once, per iteration; 0: none, where a system explores in another way."""
-    learner_steps: int = 100
-    """Gradient steps per iteration."""
-    batch: int = 2048
-    warmup_steps: int = 0
-    """Gradient steps before the first game: while a network knows nothing, games teach nothing."""
-    learning_rate: float = 1e-4
-    decay_step: int = 500_000
-    """From this step on the learning rate is a tenth."""
-    weight_decay: float = 1e-5
-    clip: float = 4.0
-    """Largest global norm of a gradient; applied before Adam."""
-    capacity: int = 100_000
-    """Positions in the replay buffer."""
-    winners: float = 0.0
-    """Above 0: games go with the winners (`alphajax.resampling`), at this temperature, in units of the return.  After
-    every move those that are now expected to return more than before it take the places of others.  0: each
-    game on its own, as in the papers."""
-    learn: bool = True
-    """False: the control of an untrained network."""
-
-    def __post_init__(self):
-        for name, low in (
-            ("games", 0),
-            ("learner_steps", 0),
-            ("batch", 1),
-            ("warmup_steps", 0),
-            ("decay_step", 1),
-            ("capacity", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
-                raise ValueError(f"{name}: received {value!r}; expected a whole number >= {low}")
-        for name in ("learning_rate", "clip"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name}: received {value!r}; expected a finite number above 0")
-        for name in ("weight_decay", "winners"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: received {value!r}; expected a finite number, 0 or more")
-
 
 class Step(NamedTuple):
-    """What an actor keeps of one move: what it saw, and what the search made of it."""
+    """What an actor keeps of one move: the observation, the action, the search's result."""
 
     observation: Any
     action: Any
     search: SearchResult
 
 
-@runtime_checkable
-class System(Protocol):
-    """What training needs of AlphaTensor or AlphaDev.  All methods are pure; hashable.
-
-    A policy may have `settle(old params, new params, step) -> params`, called after every gradient
-    step: where a target network is kept.  A system may have `renew(memory) -> (due, memory)` or None,
-    asked before every iteration: when it is due, a new network begins with that memory, and an empty
-    replay.  A system may have `explore(params, key, memory) -> (memory, items, sums)` or None: a search of another
-    kind than games, asked after them, with replay items and their mask (or None) and sums to add up over devices.
-    """
-
-    game: games.Game
-    search: SearchConfig
-    training: TrainingConfig
-
-    @property
-    def policy(self) -> Policy: ...
-
-    @property
-    def max_steps(self) -> int:
-        """Static bound on the length of a game."""
-        ...
-
-    def init_memory(self, devices: int) -> Any:
-        """What the system remembers beside the replay: the best so far, limits."""
-        ...
-
-    def memory_spec(self) -> Any:
-        """Which parts of the memory are sharded (`P(AXIS)`) and which replicated (`P()`)."""
-        ...
-
-    def item(self) -> Any:
-        """Shapes of one replay item."""
-        ...
-
-    def start(self, key: jax.Array, memory: Any, count: int) -> tuple[Any, Any]:
-        """First states `[count, ...]`, and a context that `finish` gets back."""
-        ...
-
-    def groups(self, count: int) -> tuple[int, ...]:
-        """Of the games of `start`, how many in turn take places of each other only (`alphajax.resampling`)."""
-        ...
-
-    def finish(
-        self, memory: Any, states: Any, context: Any, played: games.Trajectories
-    ) -> tuple[Any, Any, Array, Metrics]:
-        """After one device's games: its memory, replay items `[N, ...]` with their mask, and sums to
-        add up over devices."""
-        ...
-
-    def agree(self, memory: Any) -> tuple[Any, Metrics]:
-        """The memory with its replicated parts made equal on all devices (collectives over `AXIS`),
-        and what it says of the best so far."""
-        ...
-
-    def make_batch(
-        self, key: jax.Array, memory: Any, buffer: replay.Replay, step: Array, count: int
-    ) -> Any:
-        """`count` positions for `policy.loss`."""
-        ...
-
-
 class RunState(NamedTuple):
-    """Everything that a run is; saved and restored as it stands."""
+    """The whole state of a run, saved and restored as it is: arrays, their shapes or shardings."""
 
-    key: jax.Array
-    iteration: Int[Array, ""]
-    learner_step: Int[Array, ""]
-    games: Int[Array, ""]
+    key: Any
+    """Random key of the run; iterations fold their number into it."""
+    iteration: Any
+    """Iterations so far."""
+    learner_step: Any
+    """Gradient steps of the present network."""
+    games: Any
+    """Games played so far."""
     params: Any
     opt_state: Any
-    replay: replay.Replay
+    replay: Any
     memory: Any
+    """What the system remembers."""
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
-    """A mesh of the first `devices` devices (default: all), with one axis."""
-    found = jax.devices()
-    count = len(found) if devices is None else devices
-    if not 1 <= count <= len(found):
+    """A mesh with one axis, `AXIS`.
+
+    Args:
+      devices: use the first so many devices (default: all).
+
+    Returns:
+      The mesh.
+
+    Raises:
+      ValueError: more devices than there are, or fewer than 1.
+    """
+    available = jax.devices()
+    count = len(available) if devices is None else devices
+    if not 1 <= count <= len(available):
         raise ValueError(
-            f"devices: received {devices}; expected 1 to {len(found)}, as many as there are"
+            f"devices: received {devices}; expected 1 to {len(available)}, as many as there are"
         )
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=found[:count])
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:count])
 
 
 def check_devices(config: TrainingConfig, devices: int) -> None:
-    """Raises ValueError unless the counts divide evenly over the devices."""
+    """Checks that all counts divide evenly over the devices.
+
+    Args:
+      config: the counts.
+      devices: size of the mesh.
+
+    Raises:
+      ValueError: games, batch or capacity do not.
+    """
     for name in ("games", "batch", "capacity"):
         if getattr(config, name) % devices:
             raise ValueError(
@@ -190,10 +94,10 @@ def check_devices(config: TrainingConfig, devices: int) -> None:
 
 
 def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Clip, then AdamW with a warm-up and one late step down."""
-    warm = optax.linear_schedule(0.0, config.learning_rate, RATE_WARMUP)
+    """Clipping, then AdamW with a linear warm-up and one late step down of the learning rate."""
+    warmup = optax.linear_schedule(0.0, config.learning_rate, RATE_WARMUP)
     late = optax.constant_schedule(config.learning_rate * 0.1)
-    schedule = optax.join_schedules([warm, late], [max(config.decay_step, RATE_WARMUP)])
+    schedule = optax.join_schedules([warmup, late], [max(config.decay_step, RATE_WARMUP)])
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(schedule, weight_decay=config.weight_decay),
@@ -201,20 +105,22 @@ def optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 
 def _specs(system: System) -> RunState:
-    whole = P()
+    """How each part of a RunState is sharded."""
+    replicated = P()
     return RunState(
-        key=whole,
-        iteration=whole,
-        learner_step=whole,
-        games=whole,
-        params=whole,
-        opt_state=whole,
+        key=replicated,
+        iteration=replicated,
+        learner_step=replicated,
+        games=replicated,
+        params=replicated,
+        opt_state=replicated,
         replay=P(AXIS),
         memory=system.memory_spec(),
-    )  # type: ignore[arg-type]
+    )
 
 
 def _create(system: System, key: jax.Array, devices: int) -> RunState:
+    """The first state of a run, not yet sharded."""
     init_key, key = jax.random.split(key)
     params = system.policy.init(init_key)
     zero = jnp.int32(0)
@@ -230,19 +136,36 @@ def _create(system: System, key: jax.Array, devices: int) -> RunState:
     )
 
 
-def shardings(system: System, state: Any, mesh: Mesh) -> RunState:
-    """Where each leaf of a RunState lies."""
-    specs = jax.tree.map(
+def shardings(system: System, state: RunState, mesh: Mesh) -> RunState:
+    """The sharding of each leaf of a RunState.
+
+    Args:
+      system: the run's system.
+      state: arrays or their shapes.
+      mesh: from `make_mesh`.
+
+    Returns:
+      A RunState of `NamedSharding`s.
+    """
+    return jax.tree.map(
         lambda spec, part: jax.tree.map(lambda _: NamedSharding(mesh, spec), part),
         _specs(system),
         state,
         is_leaf=lambda x: isinstance(x, P),
     )
-    return specs
 
 
 def abstract(system: System, key: jax.Array, mesh: Mesh) -> RunState:
-    """The shapes, dtypes and shardings of a RunState, without making one."""
+    """The shapes, dtypes and shardings of a RunState, without making one.
+
+    Args:
+      system: the run's system.
+      key: of the kind that `init` would receive; not consumed.
+      mesh: from `make_mesh`.
+
+    Returns:
+      A RunState of `jax.ShapeDtypeStruct`s.
+    """
     shapes = jax.eval_shape(lambda k: _create(system, k, mesh.size), key)
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
@@ -252,19 +175,27 @@ def abstract(system: System, key: jax.Array, mesh: Mesh) -> RunState:
 
 
 def init(system: System, key: jax.Array, mesh: Mesh | None = None) -> RunState:
-    """A fresh run on the mesh (default: every device).  `key` is consumed.
+    """The first state of a run.
+
+    Args:
+      system: what to run.
+      key: consumed.
+      mesh: from `make_mesh` (default: every device).
+
+    Returns:
+      The state, sharded over the mesh.
 
     Raises:
       ValueError: games, batch or capacity do not divide over the devices.
     """
     mesh = mesh or make_mesh()
     check_devices(system.training, mesh.size)
-    return _creating(system, mesh)(key)
+    return _compiled_create(system, mesh)(key)
 
 
 @functools.lru_cache(maxsize=16)
-def _creating(system: System, mesh: Mesh) -> Callable[[jax.Array], RunState]:
-    """`_create` compiled, once for all runs of one system."""
+def _compiled_create(system: System, mesh: Mesh) -> Callable[[jax.Array], RunState]:
+    """`_create`, compiled once for all runs of one system."""
     create = functools.partial(_create, system, devices=mesh.size)
     return jax.jit(create, out_shardings=_shardings_of(system, mesh))
 
@@ -278,10 +209,18 @@ def _shardings_of(system: System, mesh: Mesh) -> RunState:
 def run(
     system: System, state: RunState, iterations: int, mesh: Mesh | None = None
 ) -> tuple[RunState, Metrics]:
-    """Runs `iterations` of learn-then-play as one compiled program; `state` is donated.
+    """Runs iterations of learning, then playing, as one compiled program.
 
-    Returns the new state and metrics, one value per iteration (`[iterations]`).  The same state and
-    system on the same number of devices always give the same result.
+    The same system and state on the same number of devices always give the same result.
+
+    Args:
+      system: what to run.
+      state: donated; it cannot be used again.
+      iterations: static; each number is compiled once.
+      mesh: the mesh of the state (default: every device).
+
+    Returns:
+      The new state, and metrics `[iterations, ...]`.
     """
     return _compiled(system, iterations, mesh or make_mesh())(state)
 
@@ -290,13 +229,14 @@ def run(
 def _compiled(system: System, iterations: int, mesh: Mesh) -> Callable[[RunState], Any]:
     specs = _specs(system)
 
-    def chunk(state: RunState):
+    def chunk(state: RunState) -> tuple[RunState, Metrics]:
         return jax.lax.scan(lambda s, _: iterate(system, s, mesh.size), state, None, iterations)
 
     sharded = jax.shard_map(
         chunk, mesh=mesh, in_specs=(specs,), out_specs=(specs, P()), check_vma=False
     )
-    # Stated, because XLA calls an array of size zero replicated: the next call would compile again.
+    # XLA calls an array of size 0 replicated.  Without explicit shardings, the next call would
+    # compile again.
     where = _shardings_of(system, mesh)
     return jax.jit(
         sharded,
@@ -307,13 +247,24 @@ def _compiled(system: System, iterations: int, mesh: Mesh) -> Callable[[RunState
 
 
 def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Metrics]:
-    """One iteration on one device: learn, then play (nothing is played before the warm-up is over)."""
+    """One iteration on one device: learning, then playing.
+
+    Nothing is played before the warm-up of the network is over.
+
+    Args:
+      system: what to run.
+      state: one device's.
+      devices: size of the mesh.
+
+    Returns:
+      The new state, and metrics.
+    """
     key = jax.random.fold_in(state.key, state.iteration)
-    state = _renew(system, state, jax.random.fold_in(key, 0x5EED))
+    state = _reset_network(system, state, jax.random.fold_in(key, 0x5EED))
     # One key for each device, so that no two play the same games.
     key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
     learn_key, play_key = jax.random.split(key)
-    metrics = {}
+    metrics: Metrics = {}
     if system.training.learn and system.training.learner_steps:
         state, metrics = _learn(system, state, learn_key, devices)
         ready = state.learner_step >= system.training.warmup_steps
@@ -321,8 +272,8 @@ def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Me
         ready = jnp.bool_(True)
     count = system.training.games // devices
     play = functools.partial(_play, system, state, play_key, count)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(play)[2])
-    memory, buffer, sums = jax.lax.cond(ready, play, lambda: (state.memory, state.replay, nothing))
+    no_sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(play)[2])
+    memory, buffer, sums = jax.lax.cond(ready, play, lambda: (state.memory, state.replay, no_sums))
     memory, agreed = system.agree(memory)
     sums = jax.lax.psum(sums, AXIS)
     state = state._replace(
@@ -336,19 +287,19 @@ def iterate(system: System, state: RunState, devices: int) -> tuple[RunState, Me
     return state, metrics
 
 
-def _renew(system: System, state: RunState, key: jax.Array) -> RunState:
+def _reset_network(system: System, state: RunState, key: jax.Array) -> RunState:
     """The state, or one with a new network; `key` is the same on all devices."""
-    renewed = getattr(system, "renew", lambda memory: None)(state.memory)
-    if renewed is None:
+    reset = system.reset_network(state.memory)
+    if reset is None:
         return state
-    due, memory = renewed
+    due, memory = reset
 
-    def anew():
+    def fresh() -> tuple[Any, Any, Any]:
         params = system.policy.init(key)
         return params, optimizer(system.training).init(params), memory
 
     params, opt_state, memory = jax.lax.cond(
-        due, anew, lambda: (state.params, state.opt_state, state.memory)
+        due, fresh, lambda: (state.params, state.opt_state, state.memory)
     )
     buffer = state.replay
     buffer = buffer._replace(
@@ -360,19 +311,22 @@ def _renew(system: System, state: RunState, key: jax.Array) -> RunState:
     )
 
 
-def _learn(system: System, state: RunState, key: jax.Array, devices: int):
+def _learn(
+    system: System, state: RunState, key: jax.Array, devices: int
+) -> tuple[RunState, Metrics]:
+    """The gradient steps of one iteration, and the mean of their metrics."""
     update = optimizer(system.training).update
-    settle = getattr(system.policy, "settle", lambda old, new, step: new)
     count = system.training.batch // devices
 
     def step(carry, key):
         params, opt_state, number = carry
-        batch = system.make_batch(key, state.memory, state.replay, number, count)
+        batch = system.make_batch(key, state.memory, state.replay, count)
         grads, metrics = jax.grad(system.policy.loss, has_aux=True)(params, batch)
         grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
         metrics["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = update(grads, opt_state, params)
-        params = settle(params, optax.apply_updates(params, updates), number + 1)
+        new = optax.apply_updates(params, updates)
+        params = system.policy.update_target(params, new, number + 1)
         return (params, opt_state, number + 1), metrics
 
     keys = jax.random.split(key, system.training.learner_steps)
@@ -382,54 +336,65 @@ def _learn(system: System, state: RunState, key: jax.Array, devices: int):
     return state, {f"learn/{name}": jnp.mean(x) for name, x in metrics.items()}
 
 
-def _play(system: System, state: RunState, key: jax.Array, count: int):
+def _play(
+    system: System, state: RunState, key: jax.Array, count: int
+) -> tuple[Any, replay.Replay, Metrics]:
+    """The memory, the replay and the sums after one device's games and its other searches."""
     explore_key = jax.random.fold_in(jax.random.split(key)[1], system.max_steps)
-    memory, buffer, sums = state.memory, state.replay, {"moves": jnp.int32(0)}
+    memory, buffer = state.memory, state.replay
+    sums: Metrics = {"moves": jnp.int32(0), "simulations": jnp.int32(0)}
     if count:
         memory, buffer, sums = _play_games(system, state, key, count)
-    explore = getattr(system, "explore", None)
-    if explore is not None:
-        memory, more, found = explore(state.params, explore_key, memory)
-        sums |= found
-        buffer = replay.write(buffer, *more) if more else buffer
-    return memory, buffer, sums
+    memory, items, explored = system.explore(state.params, explore_key, memory)
+    total = sums["simulations"] + explored.get("simulations", 0)
+    sums |= explored | {"simulations": total}
+    return memory, replay.write(buffer, *items) if items else buffer, sums
 
 
-def _play_games(system: System, state: RunState, key: jax.Array, count: int):
+def _play_games(
+    system: System, state: RunState, key: jax.Array, count: int
+) -> tuple[Any, replay.Replay, Metrics]:
+    """Plays `count` games; the memory, the replay and the sums after them."""
     start_key, play_key = jax.random.split(key)
     states, context = system.start(start_key, state.memory, count)
 
     def act(key, states):
-        found = search(state.params, key, states, system.game, system.policy, system.search)
-        seen = jax.vmap(system.game.observe)(states)
-        return found.action, Step(seen, found.action, found)
+        result = search(state.params, key, states, system.game, system.policy, system.search)
+        observation = jax.vmap(system.game.observe)(states)
+        return result.action, Step(observation, result.action, result)
 
-    def survive(key, rewards, before, after):
-        gained = gains(system, state.params, rewards, before, after)
-        return resampling.survivors(key, gained, system.training.winners, system.groups(count))
+    def resample(key, rewards, before, after):
+        gains = advantages(system, state.params, rewards, before, after)
+        temperature = system.training.resampling_temperature
+        return resampling.resample(key, gains, temperature, system.resampling_groups(count))
 
-    meet = survive if system.training.winners else None
-    states, played = games.play(play_key, system.game, states, act, system.max_steps, meet)
+    between = resample if system.training.resampling_temperature else None
+    states, played = games.play(play_key, system.game, states, act, system.max_steps, between)
     memory, items, mask, sums = system.finish(state.memory, states, context, played)
     sums["moves"] = jnp.sum(played.mask, dtype=jnp.int32)
+    sums["simulations"] = sums["moves"] * system.search.simulations
     return memory, replay.write(state.replay, items, mask), sums
 
 
-def gains(
+def advantages(
     system: System, params: Any, rewards: Float[Array, " B"], before: Any, after: Any
 ) -> Float[Array, " B"]:
-    """How much more each game is expected to return in the end than before its last move.
-
-    `r + V(after) - V(before)`, where a state at which a game is over is worth 0.
+    """The change of each game's expected final return by its last move: r + V(after) - V(before).
 
     Args:
+      system: for its game and its policy's values.
+      params: the policy's parameters.
       rewards: paid for the last moves.
-      before, after: states `[B, ...]`.
+      before: states `[B, ...]`; terminal states are worth 0.
+      after: states `[B, ...]` after the moves.
+
+    Returns:
+      Advantages, `[B]`.
     """
 
-    def expected(states):
-        seen = jax.vmap(system.game.observe)(states)
+    def expected(states: Any) -> Array:
+        observation = jax.vmap(system.game.observe)(states)
         over = jax.vmap(system.game.is_terminal)(states)
-        return jnp.where(over, 0.0, system.policy.values(params, seen))
+        return jnp.where(over, 0.0, system.policy.values(params, observation))
 
     return rewards + expected(after) - expected(before)

@@ -1,11 +1,11 @@
 """AlphaDev: learn to write the shortest program that sorts, from nothing.
 
     python experiments/alphadev.py                   # three numbers, branchless
-    python experiments/alphadev.py sort4             # sort2, sort5, swap-move, copy-move, varsort3..5
-    python experiments/alphadev.py --untrained       # the same search, with a network that never learns
+    python experiments/alphadev.py sort4             # or sort5, varsort3, swap-move, ...
+    python experiments/alphadev.py --untrained       # the control: a network that never learns
     python experiments/alphadev.py --resume runs/sort3-seed0
 
-What is found is proved on every order of the inputs, run on this CPU where there is a C compiler,
+Each program is proved on every order of the inputs, run on this CPU where there is a C compiler,
 printed as assembly, and saved with its provenance.
 """
 
@@ -15,62 +15,38 @@ STARTED = time.time()
 
 import dataclasses
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
+import search_script
 import tyro
 
 
-@dataclasses.dataclass(frozen=True)
-class Args:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Args(search_script.SearchArgs):
     """Search for a short program."""
 
     preset: tyro.conf.Positional[str] = "sort3"
     """sort2, sort3, sort4, sort5, varsort3, varsort4, varsort5, swap-move, copy-move, paper"""
-    seed: int = 0
-    out: Path | None = None
-    """run folder (default: runs/PRESET-seedSEED, numbered if taken)"""
-    minutes: float = 30.0
-    """wall time after which the run ends"""
-    stop_at: int | None = None
-    """end when this many instructions are reached (default: the preset's; 0: never).  Play and learning never see it"""
-    resume: Path | None = None
-    """continue the run in this folder, with its own configuration"""
-    untrained: bool = False
-    """control: the network is never updated"""
-    uniform: bool = False
-    """control: candidates are uniform, there is no network"""
     plain: bool = False
     """AlphaDev's own restrictions and rewards only: no masks or shaping beyond the paper"""
     network: str | None = None
     """dense, tiny, small, medium or paper (default: the preset's)"""
     task: str | None = None
     """sort2..8, varsort2..5, swap-move, copy-move, or FILE.py:FUNCTION, instead of the preset's"""
-    iterations: int | None = None
-    """end after so many iterations"""
-    max_simulations: int | None = None
-    """end after so many simulations"""
-    devices: int | None = None
-    """how many devices to use (default: all; on a CPU, one for each core)"""
-    save_seconds: float = 60.0
-    """seconds between checkpoints"""
     measurements: int = 1000
-    """of the speed of what was found, at the end (0: none)"""
-    set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """settings, as training.games=128 search.simulations=64"""
+    """measurements of the latency of the result, at the end (0: none)"""
 
 
-def fail(message: str) -> None:
-    print(f"alphadev: {message}", file=sys.stderr)
-    raise SystemExit(2)
+RUN_IDENTITY = ("preset", "seed", "network", "task", "untrained", "uniform", "plain", "set")
+"""The arguments that identify a run; a resumed run takes them from its folder."""
 
 
-def run_name(args: Args) -> str:
-    return args.task.rpartition(":")[2] if args.task else args.preset
+def read_task(text: str) -> Any:
+    """A task by its name, or a function of the user's Python file, as `FILE.py:FUNCTION`.
 
-
-def read_task(text: str):
-    """A task by name, or a function of a Python file of the user's own, as `FILE.py:FUNCTION`."""
+    Raises:
+      ValueError: no such task or function.
+    """
     from alphajax.alphadev.machine import tasks
 
     path, colon, name = text.rpartition(":")
@@ -78,129 +54,110 @@ def read_task(text: str):
         return tasks.parse(text)
     import runpy
 
-    found = runpy.run_path(path).get(name)
-    if found is None:
+    function = runpy.run_path(path).get(name)
+    if function is None:
         raise ValueError(f"--task: {path} has no {name!r}; expected a function or a Task")
-    return found if isinstance(found, tasks.Task) else tasks.define(found)
+    return function if isinstance(function, tasks.Task) else tasks.define(function)
 
 
-WHAT_IT_IS = ("preset", "seed", "network", "task", "untrained", "uniform", "plain", "set")
-"""The arguments that make a run the run that it is; a resumed one takes them from its folder."""
+def make_system(args: Args) -> Any:
+    """The agent that the arguments describe.
+
+    Raises:
+      ValueError: an unknown name, or a value that its configuration refuses.
+    """
+    from alphajax import alphadev
+
+    return alphadev.make(
+        args.preset,
+        network=args.network,
+        task=read_task(args.task) if args.task else None,
+        untrained=args.untrained,
+        uniform=args.uniform,
+        plain=args.plain,
+        overrides=search_script.settings(args.set),
+    )
 
 
-def main(args: Args) -> int:
-    print(f"alphajax AlphaDev: {args.resume or args.task or args.preset}", flush=True)
-    from arguments import free_folder, settings
-    from devices import set_up_jax
-
-    set_up_jax(args.devices)
-    from alphajax import runs
+def goal(args: Args) -> int | None:
+    """The preset's goal, if its own task is searched for."""
     from alphajax.alphadev import presets
-    from alphajax.checkpoints import CheckpointError
 
-    if args.resume:
-        try:
-            said = runs.read_config(args.resume)["arguments"]
-        except (runs.RunError, KeyError) as error:
-            fail(f"cannot resume: {error}")
-        said["set"] = tuple(said["set"])
-        args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
-    try:
-        system = presets.make(
-            args.preset,
-            network=args.network,
-            task=read_task(args.task) if args.task else None,
-            untrained=args.untrained,
-            uniform=args.uniform,
-            plain=args.plain,
-            overrides=settings(args.set),
-        )
-        config = {
-            "system": runs.plain(system),
-            "arguments": runs.plain(tuple(getattr(args, name) for name in WHAT_IT_IS)),
-        }
-        config["arguments"] = dict(zip(WHAT_IT_IS, config["arguments"], strict=True))
-        path = args.resume or args.out or free_folder(f"{run_name(args)}-seed{args.seed}")
-        folder = runs.RunFolder(path, config, resume=args.resume is not None)
-        return search(args, system, folder)
-    except (ValueError, runs.RunError, CheckpointError, OSError) as error:
-        fail(str(error))
-    return 2
+    return presets.PRESETS[args.preset].goal if not args.task else None
 
 
-def search(args: Args, system, folder) -> int:
-    """Runs, shows, and ends by saying what was found."""
-    from alphajax import runs
-    from alphajax.alphadev import presets
-    from alphajax.alphadev.latency_reward import Speeds
-    from alphajax.alphadev.results import Findings
-    from alphajax.display import Display, duration
+def make_results(args: Args, system: Any, folder: Any) -> search_script.RunResults:
+    """The record of the run's proved programs.
 
-    goal = presets.PRESETS[args.preset].goal if not args.task else None
-    goal = args.stop_at if args.stop_at is not None else goal
-    findings = Findings(system, folder, args.seed, learned=system.training.learn)
-    name = system.game.task.name
-    print(f"{name} on {runs.device_name()}; compiling ...", flush=True)
+    Args:
+      args: of the script.
+      system: the agent.
+      folder: its run folder.
 
-    with Display(f"AlphaDev {name}") as display:
+    Returns:
+      The record.
+    """
+    from alphajax.alphadev.results import RunResults
 
-        def on_chunk(state, progress) -> bool:
-            program = findings.update(state, progress)
-            if program is not None:
-                display.say(
-                    f"{len(program)} instructions for {name}, proved"
-                    + (", right on this CPU" if findings.check else "")
-                    + f", after {duration(progress.seconds)} and {progress.games} games"
-                )
-            display.update(rows(system, progress, findings))
-            enough = args.max_simulations and progress.simulations >= args.max_simulations
-            return bool(enough) or (bool(goal) and (findings.length or 10**9) <= goal)
-
-        _, progress, why = runs.drive(
-            system,
-            folder,
-            seed=args.seed,
-            started=STARTED,
-            on_chunk=on_chunk,
-            resume=args.resume is not None,
-            minutes=args.minutes,
-            iterations=args.iterations,
-            save_seconds=args.save_seconds,
-            devices=args.devices,
-            say=display.say,
-            between=Speeds(system) if system.game.rewards.speed else None,
-        )
-        display.update(rows(system, progress, findings), force=True)
-    if why == "interrupted":
-        print(f"interrupted; continue with --resume {folder.path}", flush=True)
-    timings = findings.finish(progress, why, args.measurements)
-    print(findings.summary(timings, goal), flush=True)
-    return 0
+    return RunResults(system, folder, args.seed, args.measurements)
 
 
-def rows(system, progress, findings) -> dict[str, str]:
-    """What the display shows of a run."""
-    from alphajax.display import duration
+def rows(system: Any, progress: Any, results: Any) -> dict[str, str]:
+    """The rows of the display.
 
-    m = progress.metrics
-    solved = m["play/solved"]
+    Args:
+      system: the agent.
+      progress: totals and metrics.
+      results: from `make_results`.
+
+    Returns:
+      Texts by label.
+    """
+    from alphajax.runs.display import duration
+
+    metrics, games = progress.metrics, system.training.games
+    solved = metrics["play/solved"]
+    mean_length = f", mean length {metrics['play/length'] / solved:.1f}" if solved else ""
     shown = {
         "time": duration(progress.seconds),
         "games": f"{progress.games:,}",
         "simulations": f"{progress.simulations:,} ({progress.simulations_per_second:,.0f}/s)",
-        "best": "none" if findings.length is None else f"{findings.length} instructions",
-        "solved": f"{solved}/{system.training.games}"
-        + (f", mean length {m['play/length'] / solved:.1f}" if solved else ""),
-        "return": f"{m['play/return'] / system.training.games:.2f}",
-        **({"beam": f"{m['play/beam_solved']} found"} if system.beam.width else {}),
+        "best": "none" if results.length is None else f"{results.length} instructions",
+        "solved": f"{solved}/{games}{mean_length}",
+        "return": f"{metrics['play/return'] / games:.2f}",
     }
-    if system.mix.patience:
-        shown["network"] = f"{m['networks']}"
-    if "learn/policy_loss" in m:
-        shown["steps"] = f"{m['learner_step']:,}"
-        shown["loss"] = f"policy {m['learn/policy_loss']:.3f} value {m['learn/value_loss']:.4f}"
+    if system.beam.width:
+        shown["beam"] = f"{metrics['play/beam_solved']} found"
+    if system.mix.reset_after:
+        shown["network resets"] = f"{metrics['num_resets']}"
+    if "learn/policy_loss" in metrics:
+        shown["steps"] = f"{metrics['learner_step']:,}"
+        policy, value = metrics["learn/policy_loss"], metrics["learn/value_loss"]
+        shown["loss"] = f"policy {policy:.3f} value {value:.4f}"
     return shown
 
 
+def between(system: Any) -> Any:
+    """Measured latency as a reward, where the system asks for it."""
+    if not system.game.rewards.speed:
+        return None
+    from alphajax.alphadev.latency_reward import LatencyReward
+
+    return LatencyReward(system)
+
+
+SCRIPT = search_script.SearchScript(
+    title="AlphaDev",
+    started=STARTED,
+    run_identity=RUN_IDENTITY,
+    run_name=lambda args: args.task.rpartition(":")[2] if args.task else args.preset,
+    make_system=make_system,
+    goal=goal,
+    make_results=make_results,
+    target=lambda system: system.game.task.name,
+    rows=rows,
+    between=between,
+)
+
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    sys.exit(search_script.main(tyro.cli(Args, description=__doc__), SCRIPT))

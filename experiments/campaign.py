@@ -1,12 +1,12 @@
-"""Repeats runs of an experiment over seeds and keeps what each of them reached.
+"""Repeats runs of an experiment over seeds, and records what each of them reached.
 
     python experiments/campaign.py "strassen-z2" "strassen-z2 --untrained" --seeds 0 1 2 3 4
     python experiments/campaign.py sort3 --script alphadev.py
-    python experiments/campaign.py --table                   # a table of what is kept
+    python experiments/campaign.py --table                   # a table of the records
 
-A run is the command as a user would type it, in a process of its own, so that its time counts
-everything.  The results are kept in `experiments/results/alphatensor.json` (or the script's name), failures
-included; a run that is already there is not repeated.
+A run is the command as a user would type it, in its own process, so that its time counts
+everything. Results, failures included, are recorded in `experiments/results/alphatensor.json` (or
+the script's name).  A recorded run is not repeated.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -32,52 +33,72 @@ class Args:
     script: str = "alphatensor.py"
     seeds: tuple[int, ...] = (0, 1, 2)
     table: bool = False
-    """print a table of everything kept, as Markdown"""
+    """print a table of all records, as Markdown"""
     results: Path | None = None
-    """file of the results (default: experiments/results/SCRIPT.json)"""
+    """file of the records (default: experiments/results/SCRIPT.json)"""
 
 
-def load(path: Path) -> list[dict]:
+def load(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; none if it does not exist."""
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def run(script: str, command: str, seed: int) -> dict:
-    """One run in a process of its own; its result.json with the command that made it."""
+def run(script: str, command: str, seed: int) -> dict[str, Any]:
+    """Runs a command in its own process.
+
+    Args:
+      script: name of the script.
+      command: its arguments, without the seed.
+      seed: of the run.
+
+    Returns:
+      Its `result.json`, with the command as a user would type it, and the text of the best result.
+
+    Raises:
+      SystemExit: the run failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = [script, *shlex.split(command), "--seed", str(seed)]
-        said = [sys.executable, str(HERE / words[0]), *words[1:], "--out", str(out)]
-        done = subprocess.run(said, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{shlex.join(words)} failed:\n{done.stderr[-2000:]}")
+        process = subprocess.run(
+            [sys.executable, str(HERE / words[0]), *words[1:], "--out", str(out)],
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode:
+            raise SystemExit(f"{shlex.join(words)} failed:\n{process.stderr[-2000:]}")
         result = json.loads((out / "result.json").read_text())
-        found = {}
+        result.pop("command", None)  # it names the temporary folder
+        texts = {}
         for name, file in (("scheme", "scheme.txt"), ("program", "program.s")):
             if result["verified"] and (out / "best" / file).exists():
-                found[name] = (out / "best" / file).read_text()
-    return {"command": "python experiments/" + shlex.join(words)} | result | found
+                texts[name] = (out / "best" / file).read_text()
+    return {"command": "python experiments/" + shlex.join(words)} | result | texts
 
 
-def table(results: list[dict]) -> str:
-    """One row for each command: what each seed reached, and median figures of those that did best."""
-    rows = [
-        "| command | best by seed | seconds to it, by seed | median s | simulations in all, median |"
-    ]
-    rows.append("|---|---|---|---|---|")
+def table(results: list[dict[str, Any]]) -> str:
+    """A Markdown table of the records: results by seed, and medians, of each command."""
+    header = ["command", "best by seed", "seconds to it, by seed", "median s"]
+    header.append("simulations in all, median")
+    rows = [f"| {' | '.join(header)} |", "|---|---|---|---|---|"]
     for command in dict.fromkeys(r["command"].rsplit(" --seed", 1)[0] for r in results):
-        mine = [r for r in results if r["command"].rsplit(" --seed", 1)[0] == command]
-        best = min((r["best"] for r in mine if r["best"] is not None), default=None)
-        times = [r["seconds"] for r in mine if best is not None and r["best"] == best]
-        shown = ", ".join("-" if r["best"] is None else f"{r['seconds']:.0f}" for r in mine)
-        rows.append(
-            f"| `{command}` | {', '.join('none' if r['best'] is None else str(r['best']) for r in mine)} |"
-            f" {shown} | {f'{statistics.median(times):.0f}' if times else '-'} |"
-            f" {statistics.median(r['total_simulations'] for r in mine):,.0f} |"
-        )
+        runs = [r for r in results if r["command"].rsplit(" --seed", 1)[0] == command]
+        best = min((r["best"] for r in runs if r["best"] is not None), default=None)
+        times = [r["seconds"] for r in runs if best is not None and r["best"] == best]
+        simulations = [r["total_simulations"] for r in runs if r.get("total_simulations")]
+        cells = [
+            f"`{command}`",
+            ", ".join("none" if r["best"] is None else str(r["best"]) for r in runs),
+            ", ".join("-" if r["best"] is None else f"{r['seconds']:.0f}" for r in runs),
+            f"{statistics.median(times):.0f}" if times else "-",
+            f"{statistics.median(simulations):,.0f}" if simulations else "-",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def main(args: Args) -> int:
+    """Runs what is not recorded yet; returns the exit code."""
     path = args.results or HERE / "results" / f"{Path(args.script).stem}.json"
     results = load(path)
     for seed in args.seeds:

@@ -1,16 +1,14 @@
-"""How fast the machine of AlphaDev runs, beside other ways to keep its state; prints JSON.
+"""Speed of AlphaDev's emulator beside other representations of its state; prints JSON.
 
     python experiments/emulator_speed.py
     python experiments/emulator_speed.py --sizes 3 --batches 128 1024 --out speed.json
 
-Million instructions a second over *all* tests of sorting n numbers (13, 75, 541 for n = 3, 4, 5), as
-a search has them: one instruction for each of B games, each game another one.
+Million instructions/s over *all* tests of sorting n numbers (13, 75, 541 for n = 3, 4, 5), one
+instruction for each of B games at a time.  `in_place`: each game's new state replaces the old one.
+`in_tree`: as in a search tree, each game takes one of its nodes, steps, and adds a new node.
 
-    in_place  the B states after each instruction are the next one's
-    in_tree   as in a search tree: each game picks one of its nodes, steps, and stores a new node
-
-On a CPU: one core, and its CPU time, so that what else the machine does costs less of the truth.
-Each figure is the median, and the best, of samples of repeated calls.
+On a CPU: one core, in CPU time, which other load affects less.  Each figure is the median, and the
+best, of several samples of repeated calls.
 """
 
 import dataclasses
@@ -18,18 +16,24 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from devices import set_up_jax
-from emulators import REPRESENTATIONS
+from emulators import REPRESENTATIONS, Representation
+from jax import Array
 
-from alphajax import runs
+import alphajax
+from alphajax import results
 from alphajax.alphadev.machine import tasks
 from alphajax.alphadev.machine.isa import Instruction, Op
+
+Call = Callable[[Any, Instruction, Array], Any]
+"""From states or trees, instructions `[T, B]` and parents `[T, B]` to states or trees."""
 
 OPS = [Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVLE, Op.CMOVG, Op.CMOVGE]
 
@@ -39,31 +43,36 @@ class Args:
     """Instructions/s over all tests, by representation, size and batch."""
 
     representations: tuple[str, ...] = ("planes", "binary", "bytes", "bytes-masks")
+    """Names of `emulators.REPRESENTATIONS`."""
     sizes: tuple[int, ...] = (3, 4, 5)
+    """n of the tasks."""
     batches: tuple[int, ...] = (128, 512, 1024)
+    """B, number of games."""
     length: int = 64
-    """instructions in a call in place"""
+    """Instructions in a call in place."""
     nodes: int = 32
-    """nodes of a tree"""
+    """Nodes of a tree."""
     seconds: float = 0.3
-    """of repeated calls for each figure, in at least 3 samples"""
+    """Total time of the samples of a figure; there are at least 3."""
     out: Path | None = None
-    """also write the JSON here"""
+    """File for the JSON."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("sizes", "batches", "length", "nodes"):
-            given = getattr(self, name)
-            if not given or min(given if isinstance(given, tuple) else (given,)) < 1:
-                raise SystemExit(f"{name}: received {given}; expected numbers from 1")
+            value = getattr(self, name)
+            if not value or min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise SystemExit(f"{name}: received {value}; expected numbers from 1")
 
 
-def step(machine, states, instructions: Instruction, t):
-    """Instruction t of each game."""
+def step(machine: Representation, states: Any, instructions: Instruction, t: Array) -> Any:
+    """The states of B games after instruction t of each."""
     now = jax.tree.map(lambda x: x[t], instructions)
     return jax.vmap(machine.step)(states, now)
 
 
-def in_place(machine, length: int):
+def in_place(machine: Representation, length: int) -> Call:
+    """A call that replaces the states of B games `length` times."""
+
     def call(states, instructions, parents):
         del parents
         return jax.lax.fori_loop(0, length, lambda t, s: step(machine, s, instructions, t), states)
@@ -71,7 +80,9 @@ def in_place(machine, length: int):
     return call
 
 
-def in_tree(machine, nodes: int):
+def in_tree(machine: Representation, nodes: int) -> Call:
+    """A call that adds `nodes` nodes to the trees of B games."""
+
     def call(trees, instructions, parents):
         games = jnp.arange(parents.shape[1])
 
@@ -85,42 +96,67 @@ def in_tree(machine, nodes: int):
     return call
 
 
-def rates(call, state, instructions, parents, count: int, seconds: float) -> dict[str, float]:
-    """Million instructions a second: the median of samples, and the best."""
+def rates(
+    call: Call, state: Any, instructions: Instruction, parents: Array, count: int, seconds: float
+) -> dict[str, float]:
+    """Million instructions/s: the median of the samples, and the best.
+
+    Args:
+      call: what to measure.
+      state: its first argument; consumed.
+      instructions: int8 `[T, B]` each.
+      parents: int `[T, B]`.
+      count: instructions in one call.
+      seconds: total time of the samples.
+
+    Returns:
+      "median" and "best".
+    """
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    call = jax.jit(call, donate_argnums=0).lower(state, instructions, parents).compile()
+    compiled = jax.jit(call, donate_argnums=0).lower(state, instructions, parents).compile()
 
     def sample(state, repeats):
         start = clock()
         for _ in range(repeats):
-            state = jax.block_until_ready(call(state, instructions, parents))
+            state = jax.block_until_ready(compiled(state, instructions, parents))
         return state, clock() - start
 
-    # Samples of at least 20 ms: the CPU time of short ones is not exact where the machine is shared.
-    state, repeats, taken = sample(state, 1)[0], 1, 0.0
-    while taken < 0.02:
+    # Samples of at least 20 ms: the CPU time of shorter ones is not exact on a shared machine.
+    state, repeats, duration = sample(state, 1)[0], 1, 0.0
+    while duration < 0.02:
         repeats *= 2
-        state, taken = sample(state, repeats)
+        state, duration = sample(state, repeats)
     times: list[float] = []
     while len(times) < 3 or sum(times) * repeats < seconds:
-        state, taken = sample(state, repeats)
-        times.append(taken / repeats)
+        state, duration = sample(state, repeats)
+        times.append(duration / repeats)
     median, best = statistics.median(times), min(times)
     return {"median": round(count / median / 1e6, 2), "best": round(count / best / 1e6, 2)}
 
 
-def copies(state, *shape):
+def copies(state: Any, *shape: int) -> Any:
+    """Copies of a state along new leading axes."""
     return jax.tree.map(lambda x: jnp.tile(x, (*shape, *[1] * x.ndim)), state)
 
 
-def measure(name: str, n: int, batch: int, args: Args) -> dict:
-    """One representation on the tests of sorting n numbers, with `batch` games."""
+def measure(name: str, n: int, batch: int, args: Args) -> dict[str, Any]:
+    """Measures one representation on the tests of sorting n numbers.
+
+    Args:
+      name: of the representation.
+      n: of the task.
+      batch: B, number of games.
+      args: the other settings.
+
+    Returns:
+      A row of the table.
+    """
     machine, task, rng = REPRESENTATIONS[name], tasks.sort(n), np.random.default_rng(0)
-    # Registers begin with inputs: not every representation has a word for an unknown value.
+    # Registers have inputs at the start: only one representation has unknown contents.
     state = machine.start(task.inputs[:, np.arange(task.locations) % n])
     count = max(args.length, args.nodes)
-    drawn = [rng.choice(OPS, (count, batch)), *rng.integers(0, task.locations, (2, count, batch))]
-    instructions = Instruction(*(jnp.asarray(x, jnp.int8) for x in drawn))
+    fields = [rng.choice(OPS, (count, batch)), *rng.integers(0, task.locations, (2, count, batch))]
+    instructions = Instruction(*(jnp.asarray(x, jnp.int8) for x in fields))
     parents = jnp.asarray(rng.integers(0, np.arange(count)[:, None] + 1, (count, batch)))
 
     def rate(call, states, steps):
@@ -140,7 +176,8 @@ def measure(name: str, n: int, batch: int, args: Args) -> dict:
 
 
 def main(args: Args) -> int:
-    set_up_jax(1, cache=False)
+    """Measures all combinations and prints the table as JSON; returns the exit code."""
+    alphajax.set_up(1, cache=False)
     rows = []
     for n in args.sizes:
         for batch in args.batches:
@@ -148,15 +185,15 @@ def main(args: Args) -> int:
                 rows.append(measure(name, n, batch, args))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     per_core = ", CPU time of one core" if jax.default_backend() == "cpu" else ""
-    result = {
+    table = {
         "what": f"million instructions/s over all tests{per_core}",
-        "device": runs.device_name(),
-        "versions": runs.versions(),
+        "device": results.device_name(),
+        "versions": results.versions(),
         "length": args.length,
         "nodes": args.nodes,
         "rows": rows,
     }
-    text = json.dumps(result, indent=2)
+    text = json.dumps(table, indent=2)
     print(text)
     if args.out:
         args.out.write_text(text + "\n")

@@ -1,13 +1,12 @@
-"""AlphaTensor's Figure 3: ranks of all sizes up to 5, those published beside those found here.
+"""AlphaTensor's Figure 3: ranks of all sizes up to 5, the published ones beside those found here.
 
-    python experiments/figure3.py --ring Z2 --minutes 2     # flip graphs, on from what is kept
+    python experiments/figure3.py --ring Z2 --minutes 2     # flip graphs, from the stored schemes
     python experiments/figure3.py --show                    # the table, from the files
 
-Each size is a run of `flip_graph.py` in a process of its own, started from the shortest scheme that can
-be put together of those kept already (or the naive one), and ended at the best published rank.  What is
-kept: `experiments/results/schemes-Z2.npz` and `schemes-Z.npz` in the layout of DeepMind's release, and
-for each scheme in `figure3.json` how it was found.  Nothing is kept that was not verified, or that is no
-shorter than what is there.  A run that is killed loses the size it was at.
+Each size is a run of `flip_graph.py` in its own process.  It starts from the shortest scheme that
+can be composed of those stored (or the naive one), and ends at the best published rank.  The
+schemes are stored in `experiments/results/schemes-Z2.npz` and `schemes-Z.npz`, their provenance in
+`figure3.json`.  A scheme is stored if it is verified and shorter than the one before.
 """
 
 import dataclasses
@@ -18,11 +17,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 
+from alphajax.alphatensor import schemes
+from alphajax.alphatensor.schemes import Scheme, composition, files, recombination
+from alphajax.files import write_atomically
+from alphajax.results import Result, load_result
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+RINGS = {"Z2": "2026 mod 2", "Z": "2026"}
+"""The rings of the table, and the column of the best published ranks over each."""
+
+Sizes = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,161 +41,214 @@ class Args:
     sizes: tuple[str, ...] = ()
     """n,m,p with n <= m <= p (default: all up to 5, small ones first)"""
     ring: str = "Z2"
-    """Z2, or Z (entries -1, 0, 1).  What is found over Z2 is lifted to Z where it lifts"""
+    """Z2, or Z (entries -1, 0, 1).  Schemes over Z2 are also lifted to Z"""
     minutes: float = 2.0
-    """for each size"""
+    """wall time for each size"""
     seed: int = 0
     naive: bool = False
-    """start from the naive scheme, whatever is kept"""
+    """start from the naive scheme"""
     walk: str = ""
     """more options of flip_graph.py, as `--walk="--symmetric 1,5 2,4 3 --plus-after 50000"`"""
     beyond: bool = False
-    """do not end at, or skip what has, the best published rank"""
+    """continue below the best published rank, and run sizes that have it already"""
     show: bool = False
     """only print the table"""
 
 
-def kept(ring: str) -> dict:
-    """The schemes of a ring by size, each verified again."""
-    from alphajax.alphatensor import schemes
-    from alphajax.alphatensor.schemes import files
+def load_schemes(ring: str) -> dict[Sizes, Scheme]:
+    """The stored schemes over a ring by size, each verified again.
 
+    Raises:
+      ValueError: a scheme is wrong.
+    """
     path = RESULTS / f"schemes-{ring}.npz"
-    found = files.load_npz(path) if path.exists() else {}
-    for name, scheme in found.items():
+    stored = files.load_npz(path) if path.exists() else {}
+    for name, scheme in stored.items():
         if not (report := schemes.verify(scheme)):
             raise ValueError(f"{path}, {name}: {report}")
-    return {scheme.sizes: scheme for scheme in found.values()}
+    return {scheme.sizes: scheme for scheme in stored.values() if scheme.sizes}
 
 
-def provenance() -> list[dict]:
+def load_provenance() -> list[dict[str, Any]]:
+    """How each stored scheme was found."""
     path = RESULTS / "figure3.json"
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def keep(scheme, row: dict) -> bool:
-    """Keeps a verified scheme when it is shorter than what is there."""
-    from alphajax.alphatensor import schemes
-    from alphajax.alphatensor.schemes import files
-    from alphajax.files import write_atomically
+def store(scheme: Scheme, row: dict[str, Any]) -> bool:
+    """Stores a verified scheme if it is shorter than the stored one of its size.
 
-    assert schemes.verify(scheme)
+    Args:
+      scheme: a scheme of matrix multiplication.
+      row: its provenance.
+
+    Returns:
+      Whether it was stored.
+    """
+    assert scheme.sizes and schemes.verify(scheme)
     ring = scheme.ring
-    found = kept(ring)
-    if scheme.sizes in found and found[scheme.sizes].rank <= scheme.rank:
+    stored = load_schemes(ring)
+    if scheme.sizes in stored and stored[scheme.sizes].rank <= scheme.rank:
         return False
-    found[scheme.sizes] = scheme
+    stored[scheme.sizes] = scheme
     files.save_npz(
         RESULTS / f"schemes-{ring}.npz",
-        {",".join(map(str, sizes)): found[sizes] for sizes in sorted(found)},
+        {",".join(map(str, sizes)): stored[sizes] for sizes in sorted(stored)},
     )
     name = ",".join(map(str, scheme.sizes))
-    rows = [r for r in provenance() if (r["size"], r["ring"]) != (name, ring)]
+    rows = [r for r in load_provenance() if (r["size"], r["ring"]) != (name, ring)]
     rows.append({"size": name, "ring": ring, "rank": scheme.rank} | row)
     rows.sort(key=lambda r: (r["ring"], r["size"]))
     write_atomically(RESULTS / "figure3.json", json.dumps(rows, indent=1) + "\n")
     return True
 
 
-def shortest_start(sizes, ring: str, found: dict):
-    """The shortest of: the naive scheme, the one kept, two kept or naive ones side by side."""
-    from alphajax.alphatensor import schemes
-    from alphajax.alphatensor.schemes import composition
+def shortest_start(sizes: Sizes, ring: str, stored: dict[Sizes, Scheme]) -> tuple[Scheme, str]:
+    """The shortest of: the naive scheme, the stored one, two of them side by side.
 
-    def held(wanted):
-        scheme = found.get(tuple(sorted(wanted)))
-        return composition.permute(scheme, wanted) if scheme else schemes.naive(*wanted, ring)
+    Args:
+      sizes: n, m, p.
+      ring: "Z" or "Z2".
+      stored: schemes by size.
 
-    best, said = schemes.naive(*sizes, ring), "naive"
-    if sizes in found:
-        best, said = found[sizes], f"kept, {found[sizes].rank}"
-    for axis, name in enumerate("nmp"):
+    Returns:
+      The scheme, and what it is in words.
+    """
+
+    def shortest(n: int, m: int, p: int) -> Scheme:
+        a, b, c = sorted((n, m, p))
+        scheme = stored.get((a, b, c))
+        return composition.permute(scheme, (n, m, p)) if scheme else schemes.naive(n, m, p, ring)
+
+    best, description = schemes.naive(*sizes, ring), "naive"
+    if sizes in stored:
+        best, description = stored[sizes], f"kept, {stored[sizes].rank}"
+    names: tuple[Literal["n", "m", "p"], ...] = ("n", "m", "p")
+    for axis, name in enumerate(names):
         for first in range(1, sizes[axis]):
             parts = [list(sizes), list(sizes)]
             parts[0][axis], parts[1][axis] = first, sizes[axis] - first
-            a, b = (held(tuple(p)) for p in parts)
+            a, b = (shortest(*part) for part in parts)
             if a.rank + b.rank < best.rank:
                 best = composition.concatenate(a, b, name)
-                said = f"{a.sizes} of rank {a.rank} beside {b.sizes} of rank {b.rank}"
-    return best, said
+                description = f"{a.sizes} of rank {a.rank} beside {b.sizes} of rank {b.rank}"
+    return best, description
 
 
-def run(args: Args, sizes) -> None:
-    """One size: walks from the best start and keeps what is shorter."""
-    from alphajax.alphatensor.schemes import files, recombination
+def run(args: Args, sizes: Sizes) -> None:
+    """Walks from the best start of one size, and stores shorter schemes.
 
+    Args:
+      args: the arguments of the script.
+      sizes: n, m, p.
+
+    Raises:
+      SystemExit: the run failed.
+    """
     name = ",".join(map(str, sizes))
-    known = recombination.known_ranks("2026 mod 2" if args.ring == "Z2" else "2026")[sizes]
-    found = kept(args.ring)
-    if not args.beyond and sizes in found and found[sizes].rank <= known:
+    published = recombination.known_ranks(RINGS[args.ring])[sizes]
+    stored = load_schemes(args.ring)
+    if not args.beyond and sizes in stored and stored[sizes].rank <= published:
         return
+    words = ["--size", name, "--ring", args.ring, "--minutes", f"{args.minutes:g}"]
+    words += ["--seed", str(args.seed)] + ([] if args.beyond else ["--stop-at", str(published)])
+    words += shlex.split(args.walk)
+    command = " ".join(["python", "experiments/flip_graph.py", *words])
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        words = ["--size", name, "--ring", args.ring, "--minutes", f"{args.minutes:g}"]
-        words += ["--seed", str(args.seed)] + ([] if args.beyond else ["--stop-at", str(known)])
-        words += shlex.split(args.walk)
-        command = ["python", "experiments/flip_graph.py", *words]
-        said = "naive"
+        out, start = Path(folder) / "run", "naive"
         if not args.naive and "--symmetric" not in words:
-            start, said = shortest_start(sizes, args.ring, found)
-            if said != "naive":
-                files.save_npz(Path(folder) / "start.npz", {name: start})
+            scheme, start = shortest_start(sizes, args.ring, stored)
+            if start != "naive":
+                files.save_npz(Path(folder) / "start.npz", {name: scheme})
                 words += ["--start", str(Path(folder) / "start.npz")]
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, str(HERE / "flip_graph.py"), *words, "--out", str(out)],
             capture_output=True,
             text=True,
         )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        result = json.loads((out / "result.json").read_text())
-        row = {
-            "method": "symmetric flip graph" if result["symmetric"] else "flip graph",
-            "command": " ".join(command),
-            "start": said,
-            **{k: result[k] for k in ("seconds", "flips", "seed", "device", "versions")},
-        }
-        scheme = files.load_npz(out / "best" / "scheme.npz")[name]
-        keep(scheme, row)
-        lifted = out / "best" / "lifted.npz"
-        if lifted.exists():
-            over_z = files.load_npz(lifted)[name]
-            if over_z.ring == "Z":
-                keep(over_z, row | {"method": f"{row['method']} over Z2, lifted"})
+        if process.returncode:
+            raise SystemExit(f"{command} failed:\n{process.stderr[-2000:]}")
+        result = load_result(out / "result.json")
+        store_run(out, name, result, {"command": command, "start": start})
     print(
-        f"{name} over {args.ring}: {result['best']} (published {known}) in {result['seconds']} s;"
-        f" {result['lifted']}; started from {said}",
+        f"{name} over {args.ring}: {result.best} (published {published}) in {result.seconds} s;"
+        f" {result.details['lifted']}; started from {start}",
         flush=True,
     )
 
 
-def learned() -> dict:
-    """The lowest ranks that a learned search reached here, {(size, ring): (rank, whether it was helped)}.
+def store_run(folder: Path, name: str, result: Result, provenance: dict[str, Any]) -> None:
+    """Stores the scheme of a flip graph's run, and its lift to the integers.
 
-    Of equal ranks the one without a help.  What a run modulo 2 has found counts for Z where it was lifted.
+    Args:
+      folder: the run folder.
+      name: the size, as the scheme is called in its files.
+      result: of the run.
+      provenance: the command and the start.
     """
-    path, best = RESULTS / "alphatensor.json", {}
+    method = "symmetric flip graph" if result.details["symmetric"] else "flip graph"
+    row = {
+        "method": method,
+        **provenance,
+        "seconds": result.seconds,
+        "flips": result.details["flips"],
+        "seed": result.seed,
+        "device": result.device,
+        "versions": result.versions,
+    }
+    store(files.load_npz(folder / "best" / "scheme.npz")[name], row)
+    lifted = folder / "best" / "lifted.npz"
+    if lifted.exists():
+        scheme = files.load_npz(lifted)[name]
+        if scheme.ring == "Z":
+            store(scheme, row | {"method": f"{method} over Z2, lifted"})
+
+
+def learned_ranks() -> dict[tuple[str, str], tuple[int, bool]]:
+    """The lowest ranks of learned searches, from `alphatensor.json`.
+
+    A scheme over Z2 counts for Z too if it was lifted.
+
+    Returns:
+      By size and ring, the rank, and whether the run had prior knowledge.  Of equal ranks, the one
+      without.
+    """
+    path = RESULTS / "alphatensor.json"
+    best: dict[tuple[str, str], tuple[int, bool]] = {}
     for row in json.loads(path.read_text()) if path.exists() else []:
-        if row["learned"] and row["verified"]:
-            found = row["best"], bool(row.get("helped_by"))
-            for ring in {row["ring"], row.get("lifted", {}).get(row["target"]) or row["ring"]}:
-                best[row["target"], ring] = min(found, best.get((row["target"], ring), found))
+        if not (row["learned"] and row["verified"]):
+            continue
+        # Rows from before the schema of `alphajax.results` have "helped_by", and no details.
+        prior_knowledge = bool(row.get("prior_knowledge") or row.get("helped_by"))
+        lifted = row.get("lifted") or row.get("details", {}).get("lifted", {})
+        entry = row["best"], prior_knowledge
+        for ring in {row["ring"], lifted.get(row["target"]) or row["ring"]}:
+            best[row["target"], ring] = min(entry, best.get((row["target"], ring), entry))
     return best
 
 
-def entry(rank: int | None, helped: bool = False, *, best: int) -> str:
-    """What stands in the table for a rank."""
-    text = "-" if rank is None else f"{rank}{'*' if helped else ''}"
-    return f"({text})" if rank is not None and rank > best else text
+def entry(rank: int | None, prior_knowledge: bool = False, *, published: int) -> str:
+    """One cell of the table.
+
+    Args:
+      rank: the rank, if any.
+      prior_knowledge: whether the run had any; marked by *.
+      published: the best published rank; a rank above it stands in brackets.
+
+    Returns:
+      The text.
+    """
+    if rank is None:
+        return "-"
+    text = f"{rank}{'*' if prior_knowledge else ''}"
+    return f"({text})" if rank > published else text
 
 
 def table() -> str:
-    """Markdown, a row for each size; in brackets what is above the best published, * what was helped."""
-    from alphajax.alphatensor.schemes import recombination
-
-    columns = {c: recombination.known_ranks(c) for c in ("before", "mod 2", "standard")}
-    best = {r: recombination.known_ranks(c) for r, c in (("Z2", "2026 mod 2"), ("Z", "2026"))}
-    rings, by_learning = {ring: kept(ring) for ring in best}, learned()
+    """The table as Markdown, a row for each size."""
+    columns = [recombination.known_ranks(name) for name in ("before", "mod 2", "standard")]
+    published = {ring: recombination.known_ranks(name) for ring, name in RINGS.items()}
+    stored, learned = {ring: load_schemes(ring) for ring in RINGS}, learned_ranks()
     rows = [
         "| size | before | AlphaTensor mod 2 | AlphaTensor standard | 2026, Z_2 | 2026, Z |"
         " flip graph, Z_2 | flip graph, Z | learned, Z_2 | learned, Z |",
@@ -194,29 +256,28 @@ def table() -> str:
     ]
     for sizes in itertools.combinations_with_replacement(range(2, 6), 3):
         name = ",".join(map(str, sizes))
-        ours = []
-        for ring in best:
-            rank = rings[ring][sizes].rank if sizes in rings[ring] else None
-            ours.append(entry(rank, best=best[ring][sizes]))
-        for ring in best:
-            ours.append(
-                entry(*by_learning.get((name, ring), (None, False)), best=best[ring][sizes])
-            )
-        numbers = [str(columns[c][sizes]) for c in columns] + [str(best[r][sizes]) for r in best]
-        rows.append("| " + " | ".join([name.replace(",", "x"), *numbers, *ours]) + " |")
+        cells = [str(column[sizes]) for column in [*columns, *published.values()]]
+        for ring in RINGS:
+            rank = stored[ring][sizes].rank if sizes in stored[ring] else None
+            cells.append(entry(rank, published=published[ring][sizes]))
+        for ring in RINGS:
+            rank, prior_knowledge = learned.get((name, ring), (None, False))
+            cells.append(entry(rank, prior_knowledge, published=published[ring][sizes]))
+        rows.append("| " + " | ".join([name.replace(",", "x"), *cells]) + " |")
     return "\n".join(rows)
 
 
 def main(args: Args) -> int:
-    every = list(itertools.combinations_with_replacement(range(2, 6), 3))
-    every.sort(key=lambda s: s[0] * s[1] * s[2])
+    """Fills the table and prints it; returns the exit code."""
+    all_sizes: list[Any] = list(itertools.combinations_with_replacement(range(2, 6), 3))
+    all_sizes.sort(key=lambda s: s[0] * s[1] * s[2])
     try:
-        wanted = [tuple(map(int, text.split(","))) for text in args.sizes] or every
-        if strange := [s for s in wanted if s not in every]:
+        wanted = [tuple(map(int, text.split(","))) for text in args.sizes] or all_sizes
+        if unknown := [s for s in wanted if s not in all_sizes]:
             raise ValueError(
-                f"--sizes: received {strange}; expected n,m,p with 2 <= n <= m <= p <= 5"
+                f"--sizes: received {unknown}; expected n,m,p with 2 <= n <= m <= p <= 5"
             )
-        if args.ring not in ("Z2", "Z"):
+        if args.ring not in RINGS:
             raise ValueError(f"--ring: received {args.ring!r}; expected Z2 or Z")
         for sizes in () if args.show else wanted:
             run(args, sizes)
@@ -225,7 +286,7 @@ def main(args: Args) -> int:
         print(f"figure3: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; what was found before is kept", file=sys.stderr)
+        print("interrupted; the schemes found before are stored", file=sys.stderr)
         return 130
     return 0
 

@@ -1,30 +1,42 @@
-"""How fast flip graphs are walked on this device; prints JSON.
+"""Speed of walks in flip graphs on this device; prints JSON.
 
     python experiments/flip_speed.py
     python experiments/flip_speed.py --sizes 3,3,3 --walkers 16384 65536 --out flip-speed-gpu.json
 
-Walkers are warmed up first, so that flips are as rare as they are near good schemes.  Of a step the bytes
-that must be moved are counted, 12 P R for reading all rows of a walker once (P words a factor, R rows) and
-at most 60 P for the two rows flipped; where walkers fit into a cache, that is where they come from.  Beside
-it stands what the device copies in memory.  Wall time counts what other programs take of a shared CPU; CPU
-time does not.
+Walkers are warmed up first, so that flips are as rare as near good schemes. A step moves
+12 P R bytes to read all rows of a walker once (P words a factor, R rows) and at most 60 P for the
+two rows flipped. If the walkers fit into a cache, these bytes come from the cache. The speed of
+copying in memory is printed for comparison. On a shared CPU, wall time includes the time of other
+programs, and CPU time does not.
 """
 
 import dataclasses
 import json
 import os
-import shlex
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import tyro
+from jax.sharding import Mesh
+
+from alphajax import results, training
+from alphajax.alphatensor.baselines import flip_graph, flip_pools
+from alphajax.alphatensor.game import tensors
+from alphajax.runs.environment import set_up
+
+PLUS_AFTER, MARGIN = 5000, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Args:
-    """Flips/s by size, ring and number of walkers."""
+    """Flips per second by size, ring and number of walkers."""
 
     sizes: tuple[str, ...] = ("3,3,3", "4,4,4", "5,5,5")
     rings: tuple[str, ...] = ("Z2", "Z")
@@ -33,26 +45,40 @@ class Args:
     checks: int = 64
     """rounds of 64 steps in a call"""
     warm_up: int = 20
-    """calls before the clock starts"""
+    """calls before the measurement"""
     repeats: int = 5
+    """measured calls; medians are printed"""
     devices: int | None = None
+    """number of devices to use (default: all; on a CPU, one for each core)"""
     out: Path | None = None
-    """also write the JSON here"""
+    """file to write the JSON to as well"""
 
 
-def copying(array, repeats: int = 5) -> dict:
-    """How fast one device reads an array and writes it back, in GB/s of both together; medians."""
-    import jax
+def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """The value of a function once it is computed, and its wall and CPU seconds."""
+    start, cpu_start = time.perf_counter(), time.process_time()
+    value = jax.block_until_ready(function())
+    return value, time.perf_counter() - start, time.process_time() - cpu_start
 
-    # In place: fresh memory would mostly show how the system hands out pages.
+
+def copying_speed(array: jax.Array, repeats: int = 5) -> dict[str, float]:
+    """Speed at which one device reads an array and writes it back.
+
+    Args:
+      array: donated.
+      repeats: number of measurements.
+
+    Returns:
+      The array's size, and medians in GB/s of reading and writing together.
+    """
+    # In place: fresh memory would mostly measure the allocation of pages.
     copy = jax.jit(lambda x: x + 1, donate_argnums=0)
     array = jax.block_until_ready(copy(array))
     walls, cpus = [], []
     for _ in range(repeats):
-        start, cpu = time.perf_counter(), time.process_time()
-        array = jax.block_until_ready(copy(array))
-        walls.append(time.perf_counter() - start)
-        cpus.append(time.process_time() - cpu)
+        array, wall, cpu = timed(lambda array=array: copy(array))
+        walls.append(wall)
+        cpus.append(cpu)
     moved = 2 * array.nbytes / 1e9
     return {
         "array_megabytes": array.nbytes / 2**20,
@@ -61,76 +87,75 @@ def copying(array, repeats: int = 5) -> dict:
     }
 
 
+def measure(args: Args, mesh: Mesh, size: str, ring: str, walkers: int) -> dict[str, Any]:
+    """Measure one case.
+
+    Args:
+      args: settings.
+      mesh: the devices.
+      size: n,m,p.
+      ring: "Z2" or "Z".
+      walkers: on all devices together.
+
+    Returns:
+      A row of the result.
+    """
+    scheme = flip_graph.naive_scheme(tensors.parse(size), ring)
+    masks = flip_graph.pack(scheme, scheme.rank + MARGIN)
+    state = flip_graph.make_walkers(masks, walkers, 0)
+    walk = flip_graph.compile_walk(mesh, args.checks, ring, PLUS_AFTER, MARGIN)
+    key = jax.random.key(0)
+    for call in range(args.warm_up):
+        state = walk(state, jax.random.fold_in(key, call))
+    rows = int(np.max(state.best_rank)) + MARGIN
+    state = flip_pools.to_host(state)
+    state = state._replace(
+        factors=flip_pools.compact(state.factors, rows), best=flip_pools.compact(state.best, rows)
+    )
+    state, first_call, _ = timed(lambda: walk(state, key))
+    rates, cpu_rates = [], []
+    for call in range(args.repeats):
+        call_key = jax.random.fold_in(key, 1000 + call)
+        state, wall, cpu = timed(lambda state=state, call_key=call_key: walk(state, call_key))
+        flips = int(np.asarray(state.flips).sum(dtype=np.int64))
+        rates.append((flips / wall, wall))
+        cpu_rates.append(flips / cpu)
+    rate, seconds = sorted(rates)[len(rates) // 2]
+    steps = args.checks * flip_graph.STEPS_PER_CHECK * walkers
+    planes = masks.shape[1]
+    bytes_per_flip = round((12 * planes * rows + 60 * planes) * steps / (rate * seconds))
+    return {
+        "size": size,
+        "ring": ring,
+        "walkers": walkers,
+        "rows": rows,
+        "million_flips_per_second": round(rate / 1e6, 2),
+        "million_flips_per_cpu_second": round(statistics.median(cpu_rates) / 1e6, 2),
+        "flips_per_step": round(rate * seconds / steps, 3),
+        "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
+        "bytes_per_flip": bytes_per_flip,
+        "first_call_seconds": round(first_call, 2),
+        "gigabytes_per_second": round(bytes_per_flip * rate / 1e9, 1),
+    }
+
+
 def main(args: Args) -> int:
-    from devices import set_up_jax
-
-    set_up_jax(args.devices, cache=False)
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from alphajax import runs, training
-    from alphajax.alphatensor.baselines import flip_graph, flip_pools
-    from alphajax.alphatensor.game import tensors
-
+    """Measure all cases; return the exit code."""
+    set_up(args.devices, cache=False)
     mesh = training.make_mesh(args.devices)
     rows = []
     for size in args.sizes:
         for ring in args.rings:
             for walkers in args.walkers:
-                scheme = flip_graph.start_scheme(tensors.parse(size), ring)
-                masks = flip_graph.pack(scheme, scheme.rank + 2)
-                state = flip_graph.start(masks, walkers * mesh.size, 0)
-                run = flip_graph.compiled(mesh, args.checks, ring, 5000, 2)
-                key, calls = jax.random.key(0), 0
-                for calls in range(args.warm_up):
-                    state = run(state, jax.random.fold_in(key, calls))
-                most = int(np.max(state.best_rank)) + 2
-                arrays = [np.asarray(x) for x in state]
-                arrays[0] = flip_pools.compact(arrays[0], most)
-                arrays[4] = flip_pools.compact(arrays[4], most)
-                state = flip_graph.Walkers(*arrays)
-                start = time.perf_counter()
-                state = jax.block_until_ready(run(state, key))
-                first = time.perf_counter() - start
-                rates, cpu_rates = [], []
-                for call in range(args.repeats):
-                    start, cpu = time.perf_counter(), time.process_time()
-                    state = jax.block_until_ready(run(state, jax.random.fold_in(key, 1000 + call)))
-                    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-                    flips = int(np.asarray(state.flips).sum(dtype=np.int64))
-                    rates.append((flips / seconds, seconds))
-                    cpu_rates.append(flips / cpu)
-                rate, seconds = statistics.median(rates)
-                steps = args.checks * flip_graph.CHECK * walkers * mesh.size
-                planes = masks.shape[1]
-                rows.append(
-                    {
-                        "size": size,
-                        "ring": ring,
-                        "walkers": walkers * mesh.size,
-                        "rows": most,
-                        "million_flips_per_second": round(rate / 1e6, 2),
-                        "million_flips_per_cpu_second": round(
-                            statistics.median(cpu_rates) / 1e6, 2
-                        ),
-                        "flips_per_step": round(rate * seconds / steps, 3),
-                        "nanoseconds_per_flip_and_device": round(1e9 * mesh.size / rate, 1),
-                        "bytes_per_flip": round(
-                            (12 * planes * most + 60 * planes) * steps / (rate * seconds)
-                        ),
-                        "first_call_seconds": round(first, 2),
-                    }
-                )
-                rows[-1]["gigabytes_per_second"] = round(rows[-1]["bytes_per_flip"] * rate / 1e9, 1)
+                rows.append(measure(args, mesh, size, ring, walkers * mesh.size))
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     result = {
-        "command": shlex.join(["python", "experiments/flip_speed.py", *sys.argv[1:]]),
-        "device": runs.device_name(),
+        "command": results.command_line(),
+        "device": results.device_name(),
         "devices": mesh.size,
         "load": list(os.getloadavg()),
-        "versions": runs.versions(),
-        "copying": copying(jnp.zeros(1 << 26, jnp.uint32)),
+        "versions": results.versions(),
+        "copying": copying_speed(jnp.zeros(1 << 26, jnp.uint32)),
         "rows": rows,
     }
     print(json.dumps(result, indent=1))

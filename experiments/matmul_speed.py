@@ -1,17 +1,13 @@
-"""How fast a scheme multiplies on this device: Figure 5 of the AlphaTensor paper.
+"""Speed of schemes on this device against `jnp.matmul`: Figure 5 of the AlphaTensor paper.
 
     python experiments/matmul_speed.py --sizes 1024 2048
-    python experiments/matmul_speed.py --sizes 8192 10240 --dtype bfloat16 --schemes found/scheme.npz
-    python experiments/matmul_speed.py --sizes 4096 --chain 3 --warm-ups 1 --trials 10   # a laptop
+    python experiments/matmul_speed.py --sizes 8192 10240 --dtype bfloat16 --schemes my.npz
+    python experiments/matmul_speed.py --sizes 4096 --chain 3 --warm-ups 1    # on a laptop
 
-Method (Fawzi et al., Nature 610:47, 2022, methods): square matrices; a trial is the mean time of
-one product in a chain of 20, after 10 warm-ups; the speed-up is the median over 10 trials of
-`jnp.matmul` by the median of the scheme. Here the methods take turns inside each trial, in alternating
-order, so that a machine that slows down slows all of them; the spread given is that of the ratios
-within a trial.
-
-Leaves a run folder: config.json, result.json with every time, the device and the settings, and
-figures/speed.png with the paper's rows beside the measured ones.
+Method of Fawzi et al. (2022): a trial is the mean time of one product in a chain; the speed-up is
+the ratio of the medians over the trials. Here the methods take turns within each trial, so that a
+machine that slows down slows all alike. The run folder holds config.json, result.json with every
+time, and figures/speed.png with the paper's rows beside the measured ones.
 """
 
 from __future__ import annotations
@@ -23,7 +19,7 @@ import platform
 import statistics
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +30,8 @@ import alphajax
 from alphajax.alphatensor import schemes
 from alphajax.alphatensor.schemes.files import load
 from alphajax.alphatensor.schemes.matmul import matmul
-from alphajax.alphatensor.schemes.timing import chain
+from alphajax.alphatensor.schemes.timing import Bench, Product, make_matrices, run_chain
+from alphajax.config import check_counts
 
 # Figure 5 of the paper: speed-up in per cent over the standard multiplication, float32.
 PAPER_SIZES = (8192, 10240, 12288, 14336, 16384, 18432, 20480)
@@ -52,16 +49,16 @@ class Config:
 
     Attributes:
       sizes: side lengths of the square matrices.
-      schemes: files with further schemes, each run at `levels`; of several in a file, all.
-      levels: how often the schemes of the files are nested.
+      schemes: files with further schemes; every scheme of a file is measured.
+      levels: number of levels at which the schemes of the files are used.
       dtype: of the matrices.
       precision: of the products. "highest" is true float32 everywhere; "default" lets TPUs and
         recent GPUs round float32 to fewer bits.
-      trials: the paper has 10.
+      trials: samples of each method; the paper has 10.
       chain: products in the chain of a trial; the paper has 20.
       warm_ups: products before the first trial; the paper has 10.
       seed: of the matrices.
-      out: the run folder.
+      out: run folder.
     """
 
     sizes: tuple[int, ...] = (512, 1024)
@@ -75,70 +72,76 @@ class Config:
     seed: int = 0
     out: Path = Path("runs/matmul_speed")
 
-    def __post_init__(self):
-        for name in ("trials", "chain"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}; expected at least 1")
+    def __post_init__(self) -> None:
+        check_counts(self, 1, "levels", "trials", "chain", "warm_ups")
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError(f"sizes = {self.sizes}; expected positive side lengths")
 
 
-def methods(config: Config) -> dict:
-    """{name: product of (a, b)}; the first is the standard to compare with."""
+def methods(config: Config) -> dict[str, Product]:
+    """The matrix products to compare, by name; the first is the standard."""
     precision = config.precision
 
-    def by(scheme, levels):
+    def product_of(scheme: schemes.Scheme, levels: int) -> Product:
         return lambda a, b: matmul(scheme, a, b, levels, precision=precision)
 
-    result = {
+    products: dict[str, Product] = {
         "jnp.matmul": lambda a, b: jnp.matmul(a, b, precision=precision),
-        "Strassen": by(schemes.strassen(), 1),
-        "Strassen^2": by(schemes.strassen(), 2),
+        "Strassen": product_of(schemes.strassen(), 1),
+        "Strassen^2": product_of(schemes.strassen(), 2),
     }
     for path in config.schemes:
         for key, scheme in load(path).items():
-            result[f"{path.stem}:{key} rank {scheme.rank}"] = by(scheme, config.levels)
-    return result
+            products[f"{path.stem}:{key} rank {scheme.rank}"] = product_of(scheme, config.levels)
+    return products
 
 
 def measure(config: Config, size: int) -> dict[str, list[float]]:
-    """Seconds per product, for each method one number per trial."""
-    generator = np.random.default_rng(config.seed)
-    a, b = (generator.standard_normal((size, size), np.float32) for _ in range(2))
-    # Variance 1 / size keeps the entries of the chain at their size.
-    a, b = jnp.asarray(a, config.dtype), jnp.asarray(b / np.sqrt(size), config.dtype)
+    """Measure all methods at one size.
+
+    Args:
+      config: method and settings.
+      size: side of the square matrices.
+
+    Returns:
+      Seconds per product by method, one number per trial.
+
+    Raises:
+      FloatingPointError: a product left the range of the dtype.
+    """
+    a, b = make_matrices(Bench(size=size, dtype=config.dtype, seed=config.seed))
     products = {name: jax.jit(product) for name, product in methods(config).items()}
     for name, product in products.items():
-        result = chain(product, a, b, max(1, config.warm_ups))  # the first one compiles
-        if not bool(jnp.isfinite(result).all()):
+        last = run_chain(product, a, b, config.warm_ups)  # the first one compiles
+        if not bool(jnp.isfinite(last).all()):
             raise FloatingPointError(f"{name} at size {size} left the range of {config.dtype}")
     times: dict[str, list[float]] = {name: [] for name in products}
     for trial in range(config.trials):
         for name in list(products)[:: 1 if trial % 2 == 0 else -1]:
             start = time.perf_counter()
-            chain(products[name], a, b, config.chain)
+            run_chain(products[name], a, b, config.chain)
             times[name].append((time.perf_counter() - start) / config.chain)
     return times
 
 
 def summary(times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """For each method: median seconds, speed-up of the medians in %, quartiles of the ratios."""
+    """Median seconds, speed-up of the medians in %, and quartiles of the ratios, by method."""
     standard = next(iter(times.values()))
-    result = {}
+    summaries = {}
     for name, seconds in times.items():
         ratios = [100 * (s / t - 1) for s, t in zip(standard, seconds, strict=True)]
         low, high = np.percentile(ratios, [25, 75])
         speed_up = 100 * (statistics.median(standard) / statistics.median(seconds) - 1)
-        result[name] = {
+        summaries[name] = {
             "seconds": statistics.median(seconds),
             "speed_up_percent": speed_up,
             "quartiles_percent": (float(low), float(high)),
         }
-    return result
+    return summaries
 
 
-def device() -> dict:
-    """What the numbers hold for."""
+def device() -> dict[str, Any]:
+    """The device and the settings of XLA on which the times depend."""
     first = jax.devices()[0]
     return {
         "platform": first.platform,
@@ -157,12 +160,12 @@ def table(summaries: dict[int, dict]) -> str:
     for name in next(iter(summaries.values())):
         cells = []
         for size in sizes:
-            found = summaries.get(size, {}).get(name)
-            cells.append(f"{found['speed_up_percent']:+.1f}" if found else "")
+            row = summaries.get(size, {}).get(name)
+            cells.append(f"{row['speed_up_percent']:+.1f}" if row else "")
         rows.append([f"here: {name}", *cells])
     for name, values in PAPER.items():
-        known = dict(zip(PAPER_SIZES, values, strict=True))
-        rows.append([f"paper: {name}", *(f"{known[s]:+.1f}" if s in known else "" for s in sizes)])
+        paper = dict(zip(PAPER_SIZES, values, strict=True))
+        rows.append([f"paper: {name}", *(f"{paper[s]:+.1f}" if s in paper else "" for s in sizes)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -182,7 +185,13 @@ def table(summaries: dict[int, dict]) -> str:
 
 
 def plot(summaries: dict[int, dict], title: str, path: Path) -> None:
-    """The measured speed-ups, with quartiles, beside the paper's."""
+    """Draw the measured speed-ups, with quartiles, beside the paper's.
+
+    Args:
+      summaries: by size and method, of `summary`.
+      title: of the measured half.
+      path: of the PNG file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -211,21 +220,21 @@ def plot(summaries: dict[int, dict], title: str, path: Path) -> None:
 
 
 def main(config: Config) -> None:
-    """Measures size after size; what is done is on disk after each."""
+    """Measure all sizes; results are written after each."""
     config.out.mkdir(parents=True, exist_ok=True)
     settings = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     (config.out / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-    about, times, summaries = device(), {}, {}
-    title = f"{about['kind']}, {config.dtype}, precision {config.precision}"
+    this_device, times, summaries = device(), {}, {}
+    title = f"{this_device['kind']}, {config.dtype}, precision {config.precision}"
     print(title)
     for size in config.sizes:
         times[size] = measure(config, size)
         summaries[size] = summary(times[size])
         result = {
             "system": "matmul_speed",
-            "device": about,
+            "device": this_device,
             "settings": settings,
-            "version": getattr(alphajax, "__version__", None),
+            "version": alphajax.__version__,
             "summaries": summaries,
             "seconds": times,
             "paper_percent": {"sizes": PAPER_SIZES, **PAPER},

@@ -1,20 +1,39 @@
-"""Where a trained AlphaTensor is blind: its policy and value along a decomposition that is known.
+"""Policy and value of a trained AlphaTensor along a known decomposition.
 
     python experiments/alphatensor.py 2x2x3 --out runs/223
     python experiments/policy_probe.py runs/223 --scheme experiments/results/schemes-Z.npz
 
-The scheme's terms are taken away in random orders and in random bases, as games would.  For every number r
-of terms that are left, the probe says how much of the policy lies on those terms (a game meets one of them
-only if it draws about as many candidates as this share is small), and what the value head makes of the
-position, which should be -r.  It only scores a network: nothing is learned from the scheme.  Prints JSON.
+The scheme's terms are removed in random orders and in random bases, as games would.  For every
+number r of remaining terms the probe reports the probability of the policy on those terms, and the
+value of the position, which should be -r.  A game proposes one of the terms only if it samples
+about as many candidates as the inverse of this probability.  Nothing is learned from the scheme.
+Prints JSON.
 """
 
 import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import alphatensor
+import jax
+import jax.numpy as jnp
+import numpy as np
+import search_script
 import tyro
+
+from alphajax.alphatensor.agent import AlphaTensor
+from alphajax.alphatensor.game import bases
+from alphajax.alphatensor.game.moves import Move, canonical
+from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.alphatensor.learning import demonstrations
+from alphajax.alphatensor.schemes import Scheme, files
+from alphajax.results import device_name
+from alphajax.runs import loop
+from alphajax.runs.checkpoints import CheckpointError
+from alphajax.runs.environment import set_up
+from alphajax.runs.folder import RunError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,23 +45,26 @@ class Args:
     scheme: Path = Path("experiments/results/schemes-Z2.npz")
     """file of schemes over the run's ring, with one of the run's target"""
     basis_density: float = 0.0
-    """of the random bases; 0 leaves random permutations (with signs over Z)"""
+    """of the random bases; 0: random permutations only (with signs over Z)"""
     positions: int = 256
-    """orders and bases, for each number of terms left"""
+    """orders and bases, for each number of remaining terms"""
     seed: int = 0
     devices: int | None = None
-    """as many as the run had (default: all, as a run's)"""
+    """number of devices that the run had (default: all)"""
     out: Path | None = None
     """also write the JSON here"""
 
 
-def terms(scheme, game):
-    """The scheme's terms as canonical moves, int8 `[R, 3, S]`."""
-    import jax.numpy as jnp
-    import numpy as np
+def terms(scheme: Scheme, game: TensorGame) -> jax.Array:
+    """The terms of a scheme as canonical moves of a game.
 
-    from alphajax.alphatensor.game.moves import canonical
+    Args:
+      scheme: a scheme of the game's target.
+      game: the game.
 
+    Returns:
+      Moves, int8 `[R, 3, S]`.
+    """
     factors = np.zeros((scheme.rank, 3, game.side), np.int8)
     for mode, factor in enumerate((scheme.u, scheme.v, scheme.w)):
         entries = np.array(factor, int).T
@@ -50,57 +72,59 @@ def terms(scheme, game):
     return canonical(jnp.asarray(factors), game.ring)
 
 
-def probe(system, params, scheme, args: Args) -> list[dict]:
-    """One row for each number of terms left."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
+def probe(system: AlphaTensor, params: Any, scheme: Scheme, args: Args) -> list[dict[str, Any]]:
+    """Scores the network along a scheme.
 
-    from alphajax.alphatensor.game import bases
-    from alphajax.alphatensor.game.moves import Move, canonical
-    from alphajax.alphatensor.learning import demonstrations
+    Args:
+      system: the agent.
+      params: of its network.
+      scheme: a decomposition of its target.
+      args: the arguments of the script.
 
+    Returns:
+      One row for each number of remaining terms.
+    """
     game, count = system.game, scheme.rank
-    known = terms(scheme, game)
+    moves = terms(scheme, game)
     dims = jnp.asarray(game.targets[0].shape, jnp.int8)
 
-    def position(key, left):
+    def position(key, remaining):
+        """A position with that many terms, and whether the ring can represent its moves."""
         basis_key, order_key = jax.random.split(key)
         basis = bases.random_basis(
             basis_key, game.ring, game.side, dims, args.basis_density, system.mix.shared_basis
         )
-        moves = canonical(bases.change_factors(known, basis.matrices, game.ring), game.ring)
-        fits = jnp.all(jnp.abs(moves) <= game.ring.bound) | (game.ring.modulus > 0)
-        moves = jax.random.permutation(order_key, moves).astype(jnp.int8)
-        # With as many labels as terms, all that are left are labelled.
-        found = demonstrations.position(
+        changed = canonical(bases.change_factors(moves, basis.matrices, game.ring), game.ring)
+        fits = jnp.all(jnp.abs(changed) <= game.ring.bound) | (game.ring.modulus > 0)
+        changed = jax.random.permutation(order_key, changed).astype(jnp.int8)
+        # With as many labels as terms, every remaining term is a label.
+        labelled = demonstrations.make_position(
             jnp.zeros(count),
-            moves,
-            left,
-            count - left,
+            changed,
+            remaining,
+            count - remaining,
             jnp.int32(count),
             dims,
             game=game,
             labels=count,
         )
-        return found, fits
+        return labelled, fits
 
     @jax.jit
-    def score(key, left):
+    def score(key, remaining):
         keys = jax.random.split(key, args.positions)
-        found, fits = jax.vmap(position, in_axes=(0, None))(keys, left)
+        labelled, fits = jax.vmap(position, in_axes=(0, None))(keys, remaining)
         log_probs, quantiles = system.policy.evaluate(
-            params, found.observation, Move(found.actions)
+            params, labelled.observation, Move(labelled.actions)
         )
-        share = jnp.where(found.weights > 0, log_probs, -jnp.inf)
+        share = jnp.where(labelled.weights > 0, log_probs, -jnp.inf)
         return jax.nn.logsumexp(share, axis=1) / np.log(2), jnp.mean(quantiles, axis=1), fits
 
     rows = []
-    for left in range(1, count + 1):
-        share, value, fits = (
-            np.asarray(x) for x in score(jax.random.key(args.seed + left), jnp.int32(left))
-        )
-        row = {"left": left, "representable": round(float(fits.mean()), 3)}
+    for remaining in range(1, count + 1):
+        scores = score(jax.random.key(args.seed + remaining), jnp.int32(remaining))
+        share, value, fits = (np.asarray(x) for x in scores)
+        row = {"left": remaining, "representable": round(float(fits.mean()), 3)}
         if fits.any():
             share, value = share[fits], value[fits]
             row |= {
@@ -113,48 +137,58 @@ def probe(system, params, scheme, args: Args) -> list[dict]:
     return rows
 
 
+def load(args: Args) -> tuple[AlphaTensor, Any, Scheme, dict[str, Any]]:
+    """The agent of a run, its network's parameters, and the scheme.
+
+    Args:
+      args: the arguments of the script.
+
+    Returns:
+      The agent, the parameters, the scheme, and the arguments of the run as JSON values.
+
+    Raises:
+      ValueError: a run without a network, on several targets, or with moves of several terms; or
+        no scheme of its target.
+      RunError: not a run folder.
+      CheckpointError: no checkpoint.
+    """
+    run_args = search_script.saved_arguments(alphatensor.Args(), args.run, alphatensor.RUN_IDENTITY)
+    system = alphatensor.make_system(run_args)
+    game, known = system.game, files.load(args.scheme)
+    name = game.targets[0].name
+    is_single = len(game.targets) == 1 and game.symmetry_group.order == 1
+    if not is_single or system.uniform or system.network_game != game:
+        raise ValueError(
+            f"{args.run}: expected a run with a network that plays one target, in moves of single"
+            " terms"
+        )
+    if name not in known or known[name].ring != game.ring.name:
+        raise ValueError(
+            f"{args.scheme} holds {', '.join(known)} over"
+            f" {next(iter(known.values())).ring}; expected {name} over {game.ring.name}"
+        )
+    params = loop.restore(system, args.run, run_args.seed, args.devices).params
+    identity = search_script.identity_of(run_args, alphatensor.RUN_IDENTITY)
+    return system, params, known[name], identity
+
+
 def main(args: Args) -> int:
-    from arguments import system_of
-    from devices import set_up_jax
-
-    set_up_jax(args.devices)
-    from alphajax import runs
-    from alphajax.alphatensor.schemes import files
-    from alphajax.checkpoints import CheckpointError
-
+    """Scores a run and prints JSON; returns the exit code."""
+    set_up(args.devices)
     try:
-        said = runs.read_config(args.run)["arguments"]
-        system = system_of(said)
-        game, known = system.game, files.load(args.scheme)
-        name = game.targets[0].name
-        if (
-            len(game.targets) > 1
-            or game.symmetry.order > 1
-            or system.uniform
-            or system.inside.moves
-        ):
-            raise ValueError(
-                f"{args.run}: expected a run with a network that plays one target, in moves of single terms"
-            )
-        if name not in known or known[name].ring != game.ring.name:
-            raise ValueError(
-                f"{args.scheme} holds {', '.join(known)} over"
-                f" {next(iter(known.values())).ring}; expected {name} over {game.ring.name}"
-            )
-        params = runs.restore(system, args.run, said["seed"], args.devices).params
-        rows = probe(system, params, known[name], args)
-    except (ValueError, KeyError, runs.RunError, CheckpointError, OSError) as error:
-        print(f"policy_probe: {error}", file=sys.stderr)
-        return 2
+        system, params, scheme, run_arguments = load(args)
+        rows = probe(system, params, scheme, args)
+    except (ValueError, KeyError, RunError, CheckpointError, OSError) as error:
+        search_script.fail("policy_probe", str(error))
     text = json.dumps(
         {
-            "run": said | {"set": list(said["set"])},
+            "run": run_arguments,
             "scheme": str(args.scheme),
-            "rank": known[name].rank,
+            "rank": scheme.rank,
             "basis_density": args.basis_density,
             "positions": args.positions,
             "seed": args.seed,
-            "device": runs.device_name(),
+            "device": device_name(),
             "rows": rows,
         },
         indent=1,

@@ -1,14 +1,13 @@
-"""What can be done with a scheme in a file: verify, show, convert, count, lift, bench, classes.
+"""Work with schemes in files: verify, show, convert, count, lift, bench, classes.
 
-    python experiments/scheme.py verify best/scheme.npz
-    python experiments/scheme.py show best/scheme.npz --form latex
+    python experiments/scheme.py verify runs/strassen-seed0
+    python experiments/scheme.py show strassen --form latex
     python experiments/scheme.py verify factorizations_f2.npz --ring Z2 --c transposed
 
-A file is a `.npz` in DeepMind's layout, a `.json`, or a `.txt` or `.exp` with one product per line; the
-folder of a run stands for the scheme in it, and the words strassen, winograd and naive:2,3,4 for those. What DeepMind's files do not say has to be said: --ring (Z2 for
-those of F2, Q for those with fractions, Z for the others) and --c transposed.
-The exit code is 0 when all is well, 1 when a scheme is not right (or does not lift), and 2 when the
-file or the options are bad.
+A FILE is a `.npz` in DeepMind's layout, a `.json`, a `.txt` or `.exp` with one product per line,
+the folder of a run, or a built-in scheme: strassen, winograd, naive:2,3,4. DeepMind's files need
+--c transposed and a --ring: Z2 for those of F2, Q for those with fractions, Z for the others.
+Exit codes: 0 success, 1 a scheme is wrong or does not lift, 2 a bad file or option.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from alphajax.alphatensor.schemes import algorithms, files, text
 from alphajax.files import write_atomically
 
 Form = Literal["readable", "latex", "text", "numpy", "jax", "c", "picture"]
-Convention = Literal["transposed", "plain"]
+Numbering = Literal["transposed", "plain"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a file may leave unsaid, and which of its schemes is meant."""
+class Arguments:
+    """How to read a file, and which of its schemes to use."""
 
     ring: str | None = None
-    """Z, Q, or Zp such as Z2. Only where the file does not say."""
-    c: Convention | None = None
-    """How the entries of C are numbered. Only where the file does not say; DeepMind's: transposed."""
+    """Z, Q, or Zp such as Z2; needed if the file does not state it. Built-in schemes: default Z."""
+    c: Numbering | None = None
+    """Numbering of C; needed if the file does not state it. DeepMind's: transposed."""
     key: str | None = None
-    """One scheme of a file with many, such as 4,4,4. All of them otherwise."""
+    """One scheme of a file with many, such as 4,4,4 (default: all of them)."""
 
 
 # Paths are positional, in the order of the parameters; the rest are options without a prefix.
@@ -54,51 +53,58 @@ File = Annotated[
     tyro.conf.Positional,
 ]
 Out = Annotated[Path, tyro.conf.arg(metavar="OUT", help="The new file."), tyro.conf.Positional]
-Options = Annotated[Said, tyro.conf.arg(name="")]
+Options = Annotated[Arguments, tyro.conf.arg(name="")]
 
 
-def _load(file: Path, said: Said, check: bool = True) -> dict[str, schemes.Scheme]:
+def _load(file: Path, arguments: Arguments, check: bool = True) -> dict[str, schemes.Scheme]:
+    """The selected schemes of a file, a run folder or a built-in name, by key."""
     if file.is_dir():
         file = file / "best" / "scheme.npz"
-    found = _known(str(file), said.ring or "Z") or files.load(file, said.ring, said.c, check)
-    if said.key is None:
-        return found
-    if said.key not in found:
-        raise ValueError(f"{file} has no key {said.key!r}; it has {', '.join(found)}")
-    return {said.key: found[said.key]}
+    loaded = _built_in(str(file), arguments.ring or "Z")
+    if not loaded:
+        loaded = files.load(file, arguments.ring, arguments.c, check)
+    if arguments.key is None:
+        return loaded
+    if arguments.key not in loaded:
+        raise ValueError(f"{file} has no key {arguments.key!r}; it has {', '.join(loaded)}")
+    return {arguments.key: loaded[arguments.key]}
 
 
-def _known(name: str, ring: str) -> dict[str, schemes.Scheme]:
-    """The built-in scheme of that name, if it is one."""
-    if name in ("strassen", "winograd"):
-        return {"2,2,2": getattr(schemes, name)(ring)}
+def _built_in(name: str, ring: str) -> dict[str, schemes.Scheme]:
+    """The built-in scheme of a name, or nothing."""
+    if name == "strassen":
+        return {"2,2,2": schemes.strassen(ring)}
+    if name == "winograd":
+        return {"2,2,2": schemes.winograd(ring)}
     if match := re.fullmatch(r"naive:(\d{1,2}),(\d{1,2}),(\d{1,2})", name):
-        return {name[6:]: schemes.naive(*map(int, match.groups()), ring)}
+        n, m, p = map(int, match.groups())
+        return {name[6:]: schemes.naive(n, m, p, ring)}
     return {}
 
 
-def _one(file: Path, said: Said) -> schemes.Scheme:
-    found = _load(file, said)
-    if len(found) != 1:
-        raise ValueError(f"{file} has {len(found)} schemes; choose one with --key")
-    return next(iter(found.values()))
+def _load_one(file: Path, arguments: Arguments) -> schemes.Scheme:
+    loaded = _load(file, arguments)
+    if len(loaded) != 1:
+        raise ValueError(f"{file} has {len(loaded)} schemes; choose one with --key")
+    return next(iter(loaded.values()))
 
 
-def verify(file: File, said: Options, target: str | None = None) -> int:
+def verify(file: File, arguments: Options, target: str | None = None) -> int:
     """Check exactly that each scheme reproduces its whole tensor.
 
     Args:
-        target: For other targets than matrix multiplication: skew:N, cyclic:N, or an integer .npy file.
+        target: skew:N, cyclic:N, or an integer .npy file (default: matrix multiplication).
     """
-    wrong = 0
-    for key, scheme in _load(file, said, check=False).items():
+    num_wrong = 0
+    for key, scheme in _load(file, arguments, check=False).items():
         report = schemes.verify(scheme, _target(target))
-        wrong += not report
+        num_wrong += not report
         print(f"{key}: {scheme}: {report}")
-    return 1 if wrong else 0
+    return 1 if num_wrong else 0
 
 
 def _target(name: str | None) -> np.ndarray | None:
+    """The target tensor of a name or a file."""
     if name is None:
         return None
     kind, _, n = name.partition(":")
@@ -111,12 +117,12 @@ def _target(name: str | None) -> np.ndarray | None:
         raise ValueError(f"{name}: not an array of numbers: {error}") from error
 
 
-def show(file: File, said: Options, form: Form = "readable", out: Path | None = None) -> int:
+def show(file: File, arguments: Options, form: Form = "readable", out: Path | None = None) -> int:
     """Print or draw a scheme.
 
     Args:
-        form: As an algorithm, in LaTeX, one product per line, as a NumPy, JAX or C function, or drawn.
-        out: Where to write it; otherwise the screen, or, for a picture, scheme.png here.
+        form: An algorithm, LaTeX, one product per line, a NumPy, JAX or C function, or a picture.
+        out: File to write (default: the screen; for a picture scheme.png).
     """
     write = {
         "readable": algorithms.readable,
@@ -130,13 +136,13 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
         from alphajax.alphatensor.schemes import pictures
 
         out = out or Path("scheme.png")
-        pictures.draw(_one(file, said), out)
+        pictures.draw(_load_one(file, arguments), out)
         print(out)
     elif out is not None:
-        write_atomically(out, write[form](_one(file, said)).encode())
+        write_atomically(out, write[form](_load_one(file, arguments)).encode())
         print(out)
     else:
-        for scheme in _load(file, said).values():
+        for scheme in _load(file, arguments).values():
             print(write[form](scheme))
     return 0
 
@@ -144,37 +150,37 @@ def show(file: File, said: Options, form: Form = "readable", out: Path | None = 
 def convert(
     file: File,
     out: Out,
-    said: Options,
+    arguments: Options,
     to_ring: str | None = None,
-    to_c: Convention = "transposed",
+    to_c: Numbering = "transposed",
 ) -> int:
-    """Write a file in another format, by its suffix; only a .npz holds more than one scheme.
+    """Write schemes in another format, chosen by the suffix; only a .npz holds more than one.
 
     Args:
-        to_ring: Read the entries over another ring: Z as Zp, Z as Q, Q as Z or Zp where possible.
-        to_c: How the new file numbers the entries of C.
+        to_ring: Map the entries to another ring: Z to Zp or Q, Q to Z or Zp where possible.
+        to_c: Numbering of C in the new file.
     """
-    found = _load(file, said)
+    loaded = _load(file, arguments)
     if to_ring is not None:
-        found = {key: schemes.over(scheme, to_ring) for key, scheme in found.items()}
-    if len(found) == 1:
-        files.save(out, next(iter(found.values())), to_c)
+        loaded = {key: schemes.change_ring(scheme, to_ring) for key, scheme in loaded.items()}
+    if len(loaded) == 1:
+        files.save(out, next(iter(loaded.values())), to_c)
     elif out.suffix.lower() == ".npz":
-        keyed = all(not key.startswith("factorizations[") for key in found)
-        files.save_npz(out, found if keyed else list(found.values()), to_c)
+        is_keyed = all(not key.startswith("factorizations[") for key in loaded)
+        files.save_npz(out, loaded if is_keyed else list(loaded.values()), to_c)
     else:
-        raise ValueError(f"{file} has {len(found)} schemes; choose one with --key")
+        raise ValueError(f"{file} has {len(loaded)} schemes; choose one with --key")
     print(out)
     return 0
 
 
-def count(file: File, said: Options) -> int:
-    """Count the operations of one level, and give the exponent that repeated use would have.
+def count(file: File, arguments: Options) -> int:
+    """Count the operations of one level, and give the exponent of repeated use.
 
-    Additions are counted with every sum computed by itself, and shared by greedy pairs.
+    Additions are counted with every sum computed separately, and with shared sums.
     """
     print(f"{'key':<24}{'rank':>6}{'additions':>11}{'shared':>8}{'scalings':>10}{'exponent':>10}")
-    for key, scheme in _load(file, said).items():
+    for key, scheme in _load(file, arguments).items():
         counts = algorithms.count(scheme)
         volume, rank = math.prod(scheme.sizes or (1,)), counts.multiplications
         exponent = f"{3 * math.log(rank) / math.log(volume):.4f}" if volume > 1 and rank else "-"
@@ -187,7 +193,7 @@ def count(file: File, said: Options) -> int:
 
 def lift(
     file: File,
-    said: Options,
+    arguments: Options,
     out: Annotated[Path, tyro.conf.arg(metavar="OUT"), tyro.conf.Positional] = Path("lifted.npz"),
 ) -> int:
     """Lift a scheme over Z2 to the integers (or fractions), and save it.
@@ -198,9 +204,9 @@ def lift(
     from alphajax.alphatensor.schemes import lifting
 
     try:
-        lifted = lifting.lift(_one(file, said))
+        lifted = lifting.lift(_load_one(file, arguments))
     except lifting.LiftError as error:
-        print(f"does not lift by this route: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     files.save(out, lifted)
     print(f"{out}: {lifted}: {schemes.verify(lifted)}")
@@ -209,7 +215,7 @@ def lift(
 
 def bench(
     file: File,
-    said: Options,
+    arguments: Options,
     size: int = 2048,
     dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     levels: int = 1,
@@ -217,13 +223,13 @@ def bench(
     chain: int = 3,
     precision: Literal["default", "high", "highest"] = "highest",
 ) -> int:
-    """Time schemes against jnp.matmul on this device, taking turns, and rank them.
+    """Time schemes against jnp.matmul on this device, and rank them.
 
     Args:
         size: Side of the square matrices.
-        dtype: Type of their entries.
-        levels: How many times a scheme is used inside itself.
-        trials: Samples of each, after one to compile and one to warm up.
+        dtype: Of the matrices.
+        levels: Number of levels at which the scheme is used.
+        trials: Samples of each scheme, after two products to compile and warm up.
         chain: Products in a sample, one after the other.
         precision: Of the products; "default" is less than float32 on TPU and recent GPUs.
     """
@@ -244,12 +250,12 @@ def bench(
     )
     if dtype == "float64":
         jax.config.update("jax_enable_x64", True)
-    found = _load(file, said)
-    ranked = timing.rank(found, bench)
-    a, b = timing.matrices(bench)
+    loaded = _load(file, arguments)
+    ranked = timing.rank(loaded, bench)
+    a, b = timing.make_matrices(bench)
     exact = np.asarray(a, np.float64) @ np.asarray(b, np.float64)
 
-    def row(key, product, seconds, ratio, quartiles):
+    def print_row(key, product, seconds, ratio, quartiles):
         error = np.abs(np.asarray(product, np.float64) - exact).max() / np.abs(exact).max()
         low, high = sorted(1 / x for x in quartiles)
         spread = f"{low:.3f}..{high:.3f}"
@@ -261,23 +267,24 @@ def bench(
     )
     print(f"{'':<24}{'median ms':>11}{'speed':>8}{'quartiles':>16}{'max error':>11}")
     standard = float(np.median([measured.standard for _, measured in ranked]))
-    row("jnp.matmul", jnp.matmul(a, b, precision=precision), standard, 1.0, (1.0, 1.0))
+    print_row("jnp.matmul", jnp.matmul(a, b, precision=precision), standard, 1.0, (1.0, 1.0))
     for key, measured in ranked:
-        product = matmul(timing.real(found[key]), a, b, levels, precision=precision)
-        row(key, product, measured.seconds, measured.ratio, measured.quartiles)
+        scheme = timing.lift_if_mod_2(loaded[key])
+        product = matmul(scheme, a, b, levels, precision=precision)
+        print_row(key, product, measured.seconds, measured.ratio, measured.quartiles)
     return 0
 
 
-def classes(file: File, said: Options) -> int:
-    """Count the schemes of a file that are certainly not equivalent, by the invariants R and K."""
+def classes(file: File, arguments: Options) -> int:
+    """Group the schemes of a file by the invariants R and K; different groups: not equivalent."""
     from alphajax.alphatensor.schemes import equivalence
 
-    found = _load(file, said)
-    keys, groups = list(found), equivalence.classes(found.values())
+    loaded = _load(file, arguments)
+    keys, groups = list(loaded), equivalence.classes(loaded.values())
     for group in sorted(groups, key=len, reverse=True)[:20]:
         more = f" and {len(group) - 5} more" if len(group) > 5 else ""
         print(f"{len(group):>8}  {'; '.join(keys[x] for x in group[:5])}{more}")
-    print(f"{len(found)} schemes in {len(groups)} classes, no two of which are equivalent")
+    print(f"{len(loaded)} schemes in {len(groups)} classes, no two of which are equivalent")
     return 0
 
 
@@ -293,12 +300,12 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
+    """Run one command; returns the exit code."""
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="scheme.py", description=__doc__, args=arguments
         )
-    except BrokenPipeError:  # piped into something like `head`, which has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError) as error:

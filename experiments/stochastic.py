@@ -1,11 +1,12 @@
-"""AlphaDev-S: stochastic search over whole programs, the unlearned rival of AlphaDev.
+"""AlphaDev-S: stochastic search over whole programs, without learning.
 
     python experiments/stochastic.py --task sort3 --stop-at 17
     python experiments/stochastic.py --task sort5 --warm --stop-at 42
     python experiments/stochastic.py --resume runs/stochastic-sort3-cold-seed0
 
-A cold start begins with empty programs, a warm one with the shortest sorting network.  What is found
-is proved, and run on this CPU where there is a compiler, before it is called found.
+A cold start begins with empty programs, a warm one with the shortest sorting network.  Every
+reported program is proved, and run on this CPU where there is a compiler.  The method is described
+in `alphajax.alphadev.baselines.stochastic`.
 """
 
 import time
@@ -18,64 +19,65 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import host_search
+import jax
+import numpy as np
 import tyro
+from program_report import describe_program
+
+from alphajax import training
+from alphajax.alphadev.baselines import stochastic
+from alphajax.alphadev.baselines.stochastic import Chains
+from alphajax.alphadev.certify import certify
+from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.isa import Program
+from alphajax.alphadev.programs import analysis, printing, references, syntax
+from alphajax.files import write_atomically
+from alphajax.runs.folder import RunFolder
 
 
-@dataclasses.dataclass(frozen=True)
-class Args:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Args(host_search.BaselineArgs):
     """Search for a short program by chains of random changes."""
 
     task: str = "sort3"
     """a task without jumps, as sort2 to sort8, swap-move, copy-move"""
     warm: bool = False
-    """start from the shortest sorting network, instead of from nothing"""
+    """start from the shortest sorting network, instead of from an empty program"""
     start: Path | None = None
     """start from the program in this file (assembly, or C with inline assembly)"""
-    seed: int = 0
-    out: Path | None = None
-    """run folder (default: runs/stochastic-TASK-cold-seedSEED or -warm-, numbered if taken)"""
-    minutes: float = 5.0
-    """wall time after which the run ends"""
-    iterations: int | None = None
-    """end after so many stretches in all, instead"""
-    stop_at: int | None = None
-    """end when a program of this length is proved.  The chains never see it"""
-    resume: Path | None = None
-    """continue the run in this folder, with its own settings"""
     cost: str = "root-count"
-    """correctness for P_C of P items placed: fraction is (P - P_C)/P, root its square root, root-count
-    sqrt(P - P_C); AlphaDev's best is the last"""
+    """cost of a wrong program; for P_C of P items placed: fraction is (P - P_C)/P, root its square
+    root, root-count sqrt(P - P_C); AlphaDev's best is the last"""
     alpha: float | None = None
-    """cost of an instruction (default: 0.02; 0.1 from a warm start, which is right and has but to
-    become short.  Both suit root-count)"""
+    """cost of an instruction (default: 0.02; 0.1 from a warm start, which is correct and only has
+    to become shorter.  Both suit root-count)"""
     beta: float = 40.0
-    """inverse temperature of the coldest chains.  This and the next three lines suit root-count; root is
-    the same divided by the square root of the items, so that beta must be as much larger"""
+    """inverse temperature of the coldest chains.  This and the next three values suit root-count;
+    root is the same divided by the square root of P, so that beta must be larger by that factor"""
     hottest: float = 6.0
-    """inverse temperature of the hottest"""
+    """inverse temperature of the hottest chains"""
     rungs: int = 16
-    """temperatures from the one to the other"""
+    """number of temperatures"""
     every: int = 10
     """steps between two exchanges of neighbouring temperatures"""
     anywhere: float = 0.5
-    """weight of what is right in a register, beside what is right in memory"""
+    """weight of correct items in a register, relative to correct items in memory"""
     slots: int | None = None
-    """the longest program (default: a third more than the sorting network, or the task's limit; a
-    tenth more than a warm start, since every empty slot invites instructions that do nothing)"""
+    """the longest program (default: 4/3 of the sorting network, or the task's limit; 11/10 of a
+    warm start, since every empty slot invites instructions without effect)"""
     chains: int = 512
-    """on each device; a multiple of the rungs"""
+    """chains on each device; a multiple of the rungs"""
     rounds: int = 50
-    """exchanges in a stretch, after which the host looks"""
+    """exchanges in a stretch"""
     spread: float = 0.02
-    """chance, after each stretch, that a ladder which lags is replaced by one of the best"""
-    devices: int | None = None
-    """how many devices to use (default: all; on a CPU, one for each core)"""
-    save_seconds: float = 30.0
-    """seconds between two saves of the chains"""
+    """probability, after each stretch, that a ladder without the shortest program is replaced by
+    one that has it"""
 
 
-WHAT_IT_IS = (
+RUN_IDENTITY = (
     "task",
     "warm",
     "start",
@@ -93,303 +95,280 @@ WHAT_IT_IS = (
     "spread",
     "devices",
 )
-"""The arguments that make a run the run that it is; a resumed one takes them from its folder."""
-
-
-def fail(message: str) -> None:
-    print(f"stochastic: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def main(args: Args) -> int:
-    from arguments import free_folder
-    from devices import set_up_jax
-
-    if args.resume:
-        try:  # before anything of jax is asked for: the devices are among them
-            said = json.loads((args.resume / "config.json").read_text())["arguments"]
-            said["start"] = said["start"] and Path(said["start"])
-            args = dataclasses.replace(args, **{name: said[name] for name in WHAT_IT_IS})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            fail(f"cannot resume: {error}")
-    set_up_jax(args.devices)
-    from alphajax import runs
-
-    try:
-        begin = begun(args)
-        config = {name: getattr(args, name) for name in WHAT_IT_IS}
-        config = {"arguments": config | {"start": args.start and str(args.start)}}
-        name = f"stochastic-{args.task}-{'warm' if is_warm(args) else 'cold'}-seed{args.seed}"
-        path = args.resume or args.out or free_folder(name)
-        folder = runs.RunFolder(path, config, resume=args.resume is not None)
-        return search(args, folder, *begin)
-    except (ValueError, runs.RunError, OSError) as error:
-        fail(str(error))
-    return 2
+"""Arguments that identify a run; a resumed run takes them from its folder."""
 
 
 def is_warm(args: Args) -> bool:
+    """Whether the chains start from a correct program."""
     return args.warm or args.start is not None
 
 
-def begun(args: Args):
-    """The configuration, the task, the mesh, and the chains at their start.
+def warm_start(args: Args, task: tasks.Task) -> Program | None:
+    """The program that the chains start from; None for a cold start.
+
+    Args:
+      args: the arguments of the script.
+      task: what the program does.
+
+    Returns:
+      A program for the machine of the task.
 
     Raises:
-      ValueError: settings that are impossible.
+      ValueError: no program, or two.
     """
-    from alphajax import training
-    from alphajax.alphadev.baselines import stochastic
-    from alphajax.alphadev.machine import tasks
-    from alphajax.alphadev.programs import references, syntax
-    from alphajax.alphadev.programs.analysis import fit
-
-    for name in ("chains", "rounds", "iterations"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name}: received {value}; expected 1 or more")
-    if not 0 <= args.spread <= 1:
-        raise ValueError(f"--spread: received {args.spread}; expected 0 to 1")
-    task, warm = tasks.parse(args.task), None
     if args.warm and args.start:
         raise ValueError("--warm and --start: expected one of them")
     if args.start:
-        warm = syntax.parse_one(args.start.read_text()).program
-        warm = fit(warm, task.registers, task.memory)
-    if args.warm:
-        number = task.name.removeprefix("sort")
-        if not number.isdigit():
-            raise ValueError(
-                f"--warm: there is no network for {task.name}; expected sort2 to sort8"
-            )
-        warm = references.sorting_network(int(number))
-    chosen = {name: getattr(args, name) for name in _SETTINGS}
+        program = syntax.parse_one(args.start.read_text()).program
+        return analysis.fit(program, task.registers, task.memory)
+    if not args.warm:
+        return None
+    number = task.name.removeprefix("sort")
+    if not number.isdigit():
+        raise ValueError(f"--warm: there is no network for {task.name}; expected sort2 to sort8")
+    return references.sorting_network(int(number))
+
+
+def make_config(args: Args, task: tasks.Task, warm: Program | None) -> stochastic.Config:
+    """The settings of the chains; their defaults depend on the start.
+
+    Args:
+      args: the arguments of the script.
+      task: what the programs do.
+      warm: the program to start from, if any.
+
+    Returns:
+      The settings.
+
+    Raises:
+      ValueError: impossible settings.
+    """
     if warm:
         slots, alpha = len(warm) + max(2, len(warm) // 10), 0.1
     else:
         slots, alpha = task.human * 4 // 3 if task.human else task.length_limit, 0.02
-    chosen["slots"] = args.slots or slots
-    chosen["alpha"] = alpha if args.alpha is None else args.alpha
-    config = stochastic.Config(**chosen)
-    mesh = training.make_mesh(args.devices)
-    if args.chains % args.rungs:
-        raise ValueError(
-            f"--chains: received {args.chains}; expected a multiple of the {args.rungs} rungs"
+    return stochastic.Config(
+        slots=args.slots or slots,
+        cost=args.cost,
+        alpha=alpha if args.alpha is None else args.alpha,
+        beta=args.beta,
+        hottest=args.hottest,
+        rungs=args.rungs,
+        every=args.every,
+        anywhere=args.anywhere,
+    )
+
+
+class StochasticSearch(host_search.Baseline):
+    """Chains on the devices; after each stretch, lagging ladders are replaced on the host.
+
+    Raises:
+      ValueError: impossible settings.
+    """
+
+    system = "stochastic"
+    checkpoint = "chains.npz"
+    announcement = "{} instructions, proved"
+    units = ("programs", "seconds_walking")
+
+    def __init__(self, args: Args):
+        for name in ("chains", "rounds"):
+            if getattr(args, name) < 1:
+                raise ValueError(f"--{name}: received {getattr(args, name)}; expected 1 or more")
+        if not 0 <= args.spread <= 1:
+            raise ValueError(f"--spread: received {args.spread}; expected 0 to 1")
+        self.args, self.task = args, tasks.parse(args.task)
+        warm = warm_start(args, self.task)
+        self.config = make_config(args, self.task, warm)
+        self.title = f"stochastic search {self.task.name}, {'warm' if is_warm(args) else 'cold'}"
+        self.mesh = training.make_mesh(args.devices)
+        if args.chains % args.rungs:
+            raise ValueError(
+                f"--chains: received {args.chains}; expected a multiple of the {args.rungs} rungs"
+            )
+        count = args.chains * self.mesh.size
+        self.chains = stochastic.start(self.config, self.task, count, warm)
+        self.programs_per_stretch = args.rounds * args.every * count
+        self.walk: Any = None
+        self.programs_per_second = 0.0
+        self.best: int | None = None
+
+    def advance(self, progress: host_search.Progress) -> None:
+        """One walk of all chains on the devices."""
+        key = jax.random.key(self.args.seed)
+        if self.walk is None:  # compiled ahead, so that the time of walking is known
+            walk = stochastic.compiled(self.mesh, self.config, self.task, self.args.rounds)
+            self.walk = walk.lower(self.chains, key).compile()
+        if progress.iteration > 1:
+            # The second half of the stretch before.  It comes after `verify` and the checkpoint, so
+            # that a resumed run finds the same program in the chains.
+            host = np.random.default_rng([self.args.seed, progress.iteration - 1])
+            self.chains = stochastic.replace_lagging_ladders(
+                self.config, self.chains, self.args.spread, host
+            )
+        key = jax.random.fold_in(key, progress.iteration)
+        stretch_started = time.time()
+        self.chains = jax.block_until_ready(self.walk(self.chains, key))
+        seconds = time.time() - stretch_started
+        progress.count(programs=self.programs_per_stretch, seconds_walking=seconds)
+        self.programs_per_second = self.programs_per_stretch / seconds
+
+    def verify(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Proves and saves the shortest program of all chains."""
+        length = int(np.asarray(self.chains.best_length).min())
+        if length > self.config.slots or (self.best is not None and length >= self.best):
+            return None
+        program = stochastic.best(self.config, self.task, self.chains)
+        assert program is not None
+        self.proof, self.native = certify(program, self.task)
+        self.program, self.best = program, length
+        text = printing.att(program, self.task.name.replace("-", "_"), task=self.task.name)
+        write_atomically(folder.best / "program.s", text)
+        return {}
+
+    def _ladders(self, values: Any) -> np.ndarray:
+        """Values of the chains by ladder and rung, `[ladders, rungs]`; the coldest rung first."""
+        return np.asarray(values).reshape(-1, self.config.rungs)
+
+    def metrics(self, progress: host_search.Progress) -> dict[str, Any]:
+        """Programs, costs, and rates of acceptance and exchange."""
+        rounds = self.args.rounds
+        accepted = self._ladders(self.chains.accepted).mean(0) / (rounds * self.config.every)
+        exchanged = self._ladders(self.chains.exchanged).mean(0) / rounds
+        costs = self._ladders(self.chains.cost)
+        return {
+            "programs": progress.counts["programs"],
+            "programs_per_second": round(self.programs_per_second),
+            "best_length": self.best,
+            "cost_cold": round(float(costs[:, 0].mean()), 4),
+            "cost_least": round(float(costs.min()), 4),
+            "accepted_cold": round(float(accepted[0]), 4),
+            "accepted_hot": round(float(accepted[-1]), 4),
+            "exchanged": round(float(exchanged.mean()), 4),
+        }
+
+    def rows(self, progress: host_search.Progress) -> dict[str, str]:
+        """The shortest program, the speed, costs and rates."""
+        values = self.metrics(progress)
+        speed = f"{self.programs_per_second / 1e6:.2f} million/s"
+        return {
+            "best": str(self.best or "-"),
+            "programs": f"{progress.counts['programs']:,} ({speed})",
+            "cost, cold": f"{values['cost_cold']:.3f}, least {values['cost_least']:.3f}",
+            "accepted": f"{values['accepted_cold']:.2f} cold, {values['accepted_hot']:.2f} hot",
+            "exchanged": f"{values['exchanged']:.2f}",
+        }
+
+    def save(self, file: Path, progress: dict[str, Any]) -> None:
+        """Writes chains and progress.
+
+        Args:
+          file: where to.
+          progress: a `Progress` as JSON values.
+        """
+        save(file, self.chains, progress)
+
+    def load(self, file: Path) -> dict[str, Any]:
+        """Reads chains and progress; ValueError for chains of other shapes."""
+        self.chains, progress = load(file, self.chains)
+        return progress
+
+    def finish(self, folder: RunFolder) -> None:
+        """Nothing is left to do."""
+
+    def _mean_speed(self, progress: host_search.Progress) -> float:
+        """Programs per second of walking, over the whole run."""
+        return progress.counts["programs"] / max(progress.counts["seconds_walking"], 1e-9)
+
+    def result(self, progress: host_search.Progress) -> dict[str, Any]:
+        """The task, the check on this CPU, the start, and the speed."""
+        prior_knowledge: tuple[str, ...] = ()
+        if self.args.warm:
+            prior_knowledge = ("starts from the shortest sorting network",)
+        if self.args.start:
+            prior_knowledge = ("starts from a given program",)
+        return {
+            "target": self.task.name,
+            "native": None if self.best is None or self.native is None else bool(self.native),
+            "prior_knowledge": prior_knowledge,
+            "details": {
+                "warm": is_warm(self.args),
+                "cost": self.args.cost,
+                "programs_per_second": round(self._mean_speed(progress)),
+            },
+        }
+
+    def summary(self, progress: host_search.Progress) -> str:
+        """The program, its proof, the cost, and the speed."""
+        if self.best is None:
+            number = progress.counts["programs"]
+            return f"no program for {self.task.name} was found among {number:,} that were tried"
+        last, mean = progress.improvements[-1], self._mean_speed(progress)
+        count = len(self.chains.cost)
+        return (
+            f"{describe_program(self.program, self.task, self.proof, self.native)}\n"
+            f"found after {last['seconds']:.1f} s ({last['seconds_walking']:.1f} s of them walking)"
+            f" and {last['programs']:,} programs, without learning\n"
+            f"{mean / 1e6:.2f} million programs a second: {count} chains, {mean / count:,.0f} steps"
+            " a second each"
         )
-    return config, task, mesh, stochastic.start(config, task, args.chains * mesh.size, warm)
 
 
-_SETTINGS = ("cost", "alpha", "beta", "hottest", "rungs", "every", "anywhere")
+def save(file: Path, chains: Chains, progress: dict[str, Any]) -> None:
+    """Writes chains and progress into one `.npz` file, whole or not at all.
 
-
-def save(file: Path, chains, notes: dict) -> None:
-    """Writes everything into one `.npz`, whole or not at all."""
-    import numpy as np
-
-    from alphajax.files import write_atomically
-
+    Args:
+      file: where to.
+      chains: the chains.
+      progress: JSON values.
+    """
     data = io.BytesIO()
-    told = np.frombuffer(json.dumps(notes).encode(), np.uint8)
-    np.savez(data, notes=told, **{name: np.asarray(x) for name, x in chains._asdict().items()})
+    arrays: Any = {name: np.asarray(x) for name, x in chains._asdict().items()}
+    text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
+    np.savez(data, progress=text, **arrays)
     write_atomically(file, data.getvalue())
 
 
-def load(file: Path, like):
-    """What `save` wrote.
+def load(file: Path, like: Chains) -> tuple[Chains, dict[str, Any]]:
+    """Reads what `save` wrote.
+
+    Args:
+      file: the file.
+      like: chains of the expected shapes.
+
+    Returns:
+      The chains and the progress.
 
     Raises:
       ValueError: absent, damaged, or of chains of another shape.
     """
-    import numpy as np
-
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as content:
-            chains = type(like)(*(content[name] for name in like._fields))
-            notes = json.loads(content["notes"].tobytes())
+            chains = Chains(*(content[name] for name in Chains._fields))
+            progress = json.loads(content["progress"].tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read the chains in {file}: {error}") from error
-    for name, x, y in zip(like._fields, chains, like, strict=True):
+    for name, x, y in zip(Chains._fields, chains, like, strict=True):
         if x.shape != y.shape or x.dtype != y.dtype:
             raise ValueError(f"{file}: {name} is {x.dtype} {x.shape}; expected {y.dtype} {y.shape}")
-    return chains, notes
+    return chains, progress
 
 
-def search(args: Args, folder, config, task, mesh, chains) -> int:
-    """Walks, proves, shows, and ends by saying what was found."""
-    import jax
-    import numpy as np
+def run_name(args: Args) -> str:
+    """Default name of the run folder."""
+    return f"stochastic-{args.task}-{'warm' if is_warm(args) else 'cold'}-seed{args.seed}"
 
-    from alphajax import __version__, runs
-    from alphajax.alphadev import results
-    from alphajax.alphadev.baselines import stochastic
-    from alphajax.alphadev.programs import printing
-    from alphajax.alphadev.programs.analysis import count as count_opcodes
-    from alphajax.display import Display, duration
-    from alphajax.files import write_atomically
 
-    file = folder.path / "checkpoints" / "chains.npz"
-    notes = {"iteration": 0, "seconds": 0.0, "walking": 0.0, "programs": 0, "found": []}
-    if args.resume:
-        chains, notes = load(file, chains)
-        folder.rewind(notes["iteration"])
-    before, key = notes["seconds"], jax.random.key(args.seed)
-    # Compiled ahead, so that the time of walking is known.
-    run = stochastic.compiled(mesh, config, task, args.rounds).lower(chains, key).compile()
-    each = args.rounds * config.every * len(chains.cost)
-    program = proved = native = None
-    result, rate, saved, why = {}, 0.0, time.time(), "minutes"
-
-    def report() -> bool:
-        """Proves, saves and tells the shortest program, if it is shorter than before."""
-        nonlocal program, proved, native, result
-        length = int(np.asarray(chains.best_length).min())
-        if length > config.slots or (program and length >= len(program)):
-            return False
-        candidate = stochastic.best(config, task, chains)
-        proved, native = results.certify(candidate, task)
-        program = candidate
-        if not notes["found"] or notes["found"][-1]["length"] > length:  # else before a resume
-            notes["found"].append(
-                {
-                    "length": length,
-                    "seconds": round(notes["seconds"], 2),
-                    "walking": round(notes["walking"], 2),
-                    "programs": notes["programs"],
-                }
-            )
-        text = printing.att(program, task.name.replace("-", "_"), task=task.name)
-        write_atomically(folder.path / "best" / "program.s", text)
-        last = notes["found"][-1]
-        result = {
-            "system": "stochastic",
-            "task": task.name,
-            "warm": is_warm(args),
-            "cost": args.cost,
-            "best": length,
-            "verified": True,
-            "native": native and bool(native),
-            "learned": False,
-            "games": None,
-            "simulations": None,
-            "seconds": last["seconds"],
-            "seconds_walking": last["walking"],
-            "programs": last["programs"],
-            "found": notes["found"],
-            "seed": args.seed,
-            "device": runs.device_name(),
-            "version": __version__,
-        }
-        folder.write_result(result)
-        return True
-
-    notes["seconds"] = before + time.time() - STARTED
-    report()
-    title = f"stochastic search {task.name}, {'warm' if is_warm(args) else 'cold'}"
-    with Display(title) as display, runs.interruptible() as stop:
-        while not (args.stop_at and program and len(program) <= args.stop_at):
-            if stop.is_set():
-                why = "interrupted"
-                break
-            if args.iterations and notes["iteration"] >= args.iterations:
-                why = "iterations"
-                break
-            if time.time() - STARTED > 60 * args.minutes:
-                break
-            # Every stretch draws from the run's seed and its own number: resumed is as never killed.
-            notes["iteration"] += 1
-            random = jax.random.fold_in(key, notes["iteration"])  # compiled here, the first time
-            clock = time.time()
-            chains = jax.block_until_ready(run(chains, random))
-            now = time.time()
-            notes["walking"] += now - clock
-            notes["programs"] += each
-            notes["seconds"] = before + now - STARTED
-            rate = each / (now - clock)
-            steps = args.rounds * config.every
-            ladder = (-1, config.rungs)
-            accepted = np.asarray(chains.accepted).reshape(ladder).mean(0) / steps
-            exchanged = np.asarray(chains.exchanged).reshape(ladder).mean(0) / args.rounds
-            costs = np.asarray(chains.cost).reshape(ladder)
-            shortest = int(np.asarray(chains.best_length).min())
-            folder.append(
-                [
-                    {
-                        "iteration": notes["iteration"],
-                        "seconds": round(notes["seconds"], 3),
-                        "programs": notes["programs"],
-                        "programs_per_second": round(rate),
-                        "best_length": shortest if shortest <= config.slots else None,
-                        "cost_cold": round(float(costs[:, 0].mean()), 4),
-                        "cost_least": round(float(costs.min()), 4),
-                        "accepted_cold": round(float(accepted[0]), 4),
-                        "accepted_hot": round(float(accepted[-1]), 4),
-                        "exchanged": round(float(exchanged.mean()), 4),
-                    }
-                ]
-            )
-            if report():
-                display.say(f"{len(program)} instructions, proved, after {notes['seconds']:.1f} s")
-            host = np.random.default_rng([args.seed, notes["iteration"]])
-            chains = stochastic.spread(config, chains, args.spread, host)
-            display.update(
-                {
-                    "time": duration(notes["seconds"]),
-                    "best": str(len(program)) if program else "-",
-                    "programs": f"{notes['programs']:,} ({rate / 1e6:.2f} million/s)",
-                    "cost, cold": f"{costs[:, 0].mean():.3f}, least {costs.min():.3f}",
-                    "accepted": f"{accepted[0]:.2f} cold, {accepted[-1]:.2f} hot",
-                    "exchanged": f"{exchanged.mean():.2f}",
-                }
-            )
-            if now - saved > args.save_seconds:
-                save(file, chains, notes)
-                saved = now
-        else:
-            why = "stopped"
-    save(file, chains, notes)
-    mean = notes["programs"] / notes["walking"] if notes["walking"] else 0.0
-    total = {
-        "ended": why,
-        "total_programs": notes["programs"],
-        "programs_per_second": round(mean),
-        "total_seconds": round(notes["seconds"], 1),
-        "total_cpu_seconds": round(time.process_time(), 1),
-        "versions": runs.versions(),
-    }
-    if why == "interrupted":
-        print(f"interrupted; continue with --resume {folder.path}", flush=True)
-    if program is None:
-        folder.write_result(
-            {
-                "system": "stochastic",
-                "task": task.name,
-                "warm": is_warm(args),
-                "cost": args.cost,
-                "best": None,
-                "verified": False,
-                "learned": False,
-                "seed": args.seed,
-                "device": runs.device_name(),
-                "version": __version__,
-                **total,
-            }
-        )
-        print(f"no program for {task.name} was found among {notes['programs']:,} that were tried")
-        return 1
-    folder.write_result(result | total)
-    counts = ", ".join(f"{number} {name}" for name, number in count_opcodes(program).items())
-    known = {"human": task.human, "AlphaDev": task.alphadev}
-    beside = ", ".join(f"{name} {number}" for name, number in known.items() if number)
-    last, listing = notes["found"][-1], "\n".join(printing.listing(program))
-    print(
-        f"{listing}\n\n{proved}"
-        f"{'' if native is None else '; right on this CPU'}\n{len(program)} instructions ({counts})"
-        f"{f'; beside: {beside}' if beside else ''}\nfound after {last['seconds']:.1f} s"
-        f" ({last['walking']:.1f} s of them walking) and {last['programs']:,} programs, without"
-        f" learning\n{mean / 1e6:.2f} million programs a second: {len(chains.cost)} chains,"
-        f" {mean / len(chains.cost):,.0f} steps a second each\neverything is in {folder.path}"
+def main(args: Args) -> int:
+    """Runs the search; returns the exit code."""
+    return host_search.main(
+        args,
+        StochasticSearch,
+        script="stochastic",
+        run_name=run_name,
+        run_identity=RUN_IDENTITY,
+        started=STARTED,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# Only the CPU can pretend to be four devices; a wish of the caller's comes first.
+# Only the CPU can pretend to be four devices.  A platform that the caller names comes first.
 if not os.environ.get("JAX_PLATFORMS"):
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 # A shape that broadcasts by accident is a bug that trains.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nearly all of the tests' time is compiling: the less is done, the sooner they are through.  Nobody asks
-# here in which line an operation was written.
+# Most of the tests' time is compilation, so programs are hardly optimised, and operations carry no
+# line numbers.
 jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 if jax.__version_info__ >= (0, 10):
-    # These emitters take half as long as those through MLIR.  With older releases, one run cut into other
-    # chunks then differed in last bits.  XLA refuses flags that it does not know: should it not know this
-    # one any more, it has to go.
+    # These emitters take half as long as those through MLIR.  With older releases, the bits of a
+    # run then depended on its chunks.  XLA refuses unknown flags: remove this one when it is gone.
     flags = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
     os.environ["XLA_FLAGS"] = flags.strip()
 

@@ -48,7 +48,7 @@ GAMES = {
     "1x2x2 over Z": functools.partial(tensor_game, ["1,2,2"], history=2),
     "two sizes over Z2": functools.partial(tensor_game, ["1,1,1", "1,2,1"], ring=Ring(2)),
     "cyclic orbits over Z2": functools.partial(
-        tensor_game, ["2,2,2"], ring=Ring(2), history=0, cyclic=True
+        tensor_game, ["2,2,2"], ring=Ring(2), history=0, symmetries=("cyclic",)
     ),
     "skew over Z3, no history": functools.partial(
         tensor_game, ["skew2"], ring=Ring(3), history=0, side=3

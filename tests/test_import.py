@@ -1,6 +1,7 @@
-"""Importing is free: no device is touched, no extra is needed, and imports run one way."""
+"""Importing is free, imports run one way, and the public names are where the README says."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -10,10 +11,24 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "alphajax"
 MODULES = sorted(
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
-    if path.name != "__init__.py"
 )
+LEARNS = ("flax", "optax", "orbax")
+"""Packages that only a learned search needs."""
+
+
+def run(program: str, *arguments: str) -> None:
+    """Runs a program in a process of its own; it must succeed without a warning."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
 
 IMPORT_ALL = """
 import importlib, importlib.abc, sys
@@ -32,44 +47,163 @@ for name in sys.argv[1:]:
 
 
 def test_importing_every_module_touches_no_device_and_needs_no_extra():
-    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", IMPORT_ALL, *MODULES],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    run(IMPORT_ALL, *MODULES)
 
 
-def parsed(module):
-    return ast.parse((PACKAGE.parent / (module.replace(".", "/") + ".py")).read_text())
+IMPORT_LIGHT = """
+import importlib, sys
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+    heavy = [x for x in sys.argv[1].split(",") if x in sys.modules]
+    assert not heavy, f"importing {name} loaded {heavy}"
+"""
+
+LIGHT = [
+    name
+    for name in MODULES
+    if name.split(".")[2:3] in (["schemes"], ["programs"], ["cpu"], ["baselines"], ["certify"])
+]
 
 
-def imports(nodes):
-    """Full names of what the statements among these import."""
+def test_schemes_programs_and_baselines_load_nothing_that_learns():
+    assert {"alphajax.alphatensor.schemes", "alphajax.alphadev.programs"} < set(LIGHT)
+    run(IMPORT_LIGHT, ",".join(LEARNS), *LIGHT)
+
+
+PUBLIC = """
+import alphajax
+from alphajax import Game, Policy, SearchConfig, search, set_up
+from alphajax.alphatensor import AlphaTensor, TensorGame, make, matmul, schemes
+from alphajax.alphadev import AlphaDev, AssemblyGame, make as make_alphadev, programs, prove
+import alphajax.search
+assert callable(alphajax.search) and alphajax.search is search
+assert schemes.verify(schemes.strassen()) and callable(matmul)
+assert alphajax.SearchConfig is SearchConfig
+assert {"TensorGame", "make"} <= set(dir(alphajax.alphatensor))
+try:
+    alphajax.alphadev.nothing
+except AttributeError as error:
+    assert "has no attribute 'nothing'" in str(error)
+"""
+
+
+def test_the_public_names_are_reachable():
+    run(PUBLIC)
+
+
+def test_the_package_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+@functools.cache
+def parsed(module: str) -> ast.Module:
+    path = PACKAGE.parent / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text())
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(module: str, top_level: bool = False) -> set[str]:
+    """Full names of the modules that a module imports; without those for type checkers only."""
+    body = [node for node in parsed(module).body if not is_type_checking(node)]
+    nodes = body if top_level else [child for node in body for child in ast.walk(node)]
+    names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                names.add(name if name in MODULES else str(node.module))
+    return names
+
+
+def room(module: str) -> str:
+    """The part of the package that a rule is about: a folder of a system, or a file."""
+    return ".".join(module.split(".")[1:3])
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_run_one_way(module):
+def test_the_systems_and_the_shared_files_keep_apart(module):
     parts = module.split(".")
-    system = parts[1] if len(parts) > 2 else None
-    for name in imports(ast.walk(parsed(module))):
-        if name.startswith("alphajax."):
-            other = name.split(".")[1]
-            if other in ("alphatensor", "alphadev"):
-                assert other == system, f"{module} imports {name}"
+    system = parts[1] if len(parts) > 1 and parts[1] in ("alphatensor", "alphadev") else None
+    for name in imports(module):
         assert not name.startswith(("experiments", "tests")), f"{module} imports {name}"
+        if name.startswith(("alphajax.alphatensor", "alphajax.alphadev")):
+            assert name.split(".")[1] == system, f"{module} imports {name}"
+
+
+FORBIDDEN = {
+    # What is done with results, and the baselines, import nothing that learns.
+    **{
+        f"{system}.{folder}": ("network", "learning", "beam", "agent", "presets", "results")
+        for system, folders in (
+            ("alphatensor", ("schemes", "baselines")),
+            ("alphadev", ("programs", "cpu", "baselines")),
+        )
+        for folder in folders
+    },
+    # A game knows no player.
+    "alphatensor.game": ("network", "learning", "beam", "agent", "baselines", "schemes"),
+    "alphadev.machine": ("game", "network", "learning", "agent", "baselines", "cpu"),
+    "alphadev.game": ("network", "learning", "beam", "agent", "baselines", "cpu"),
+    # A network knows no agent and no training data.
+    "alphatensor.network": ("learning", "beam", "agent", "baselines", "schemes"),
+    "alphadev.network": ("learning", "beam", "agent", "baselines", "cpu"),
+    "alphatensor.learning": ("agent", "beam", "baselines", "schemes"),
+    "alphadev.learning": ("agent", "beam", "baselines", "cpu"),
+    "alphatensor.beam": ("agent", "baselines", "schemes"),
+    "alphatensor.agent": ("baselines", "neighbourhood_agent", "presets", "results", "schemes"),
+    "alphadev.agent": ("baselines", "presets", "results", "cpu"),
+}
+"""For a room, the rooms of its own system that it must not import."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_inside_a_system_run_one_way(module):
+    system = module.split(".")[1] if module.count(".") else ""
+    for name in imports(module):
+        if room(name).startswith(f"{system}.") and room(name) != room(module):
+            target = room(name).split(".")[1]
+            assert target not in FORBIDDEN.get(room(module), ()), f"{module} imports {name}"
+
+
+SHARED_FLOORS = ("games", "tree", "search", "training", "runs")
+"""Shared files from the lowest to the highest; each may import those before it."""
+
+
+@pytest.mark.parametrize("module", [f"alphajax.{name}" for name in SHARED_FLOORS])
+def test_shared_imports_run_downwards(module):
+    above = SHARED_FLOORS[SHARED_FLOORS.index(module.split(".")[1]) + 1 :]
+    for name in MODULES:
+        if name == module or name.startswith(f"{module}."):
+            for imported in imports(name):
+                part = imported.split(".")[1] if imported.startswith("alphajax.") else ""
+                assert part not in above, f"{name} imports {imported}"
+
+
+def test_no_two_modules_import_each_other():
+    graph = {
+        name: {other for other in imports(name) if other in MODULES} - {name} for name in MODULES
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in MODULES:
+        visit(name, ())
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_extras_are_imported_only_where_they_are_used(module):
-    """flax needs rich, so it is always there today; the package must not rely on it."""
-    for name in imports(parsed(module).body):
+    """flax needs rich, so it is always installed today; the package must not rely on it."""
+    for name in imports(module, top_level=True):
         assert name.split(".")[0] not in ("tyro", "rich", "matplotlib"), f"{module}: {name}"

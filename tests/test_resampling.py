@@ -1,4 +1,4 @@
-"""Going with the winners: who takes whose place, and that a game takes its past along."""
+"""Sequential Monte Carlo resampling: shares, groups, and trajectories that stay whole."""
 
 from typing import NamedTuple
 
@@ -9,25 +9,27 @@ import numpy as np
 from alphajax import games, resampling
 
 
-def drawn(gains, temperature=1.0, seed=0, groups=None):
-    gains = jnp.array(gains, jnp.float32)
+def resampled(advantages, temperature=1.0, seed=0, groups=None):
+    advantages = jnp.array(advantages, jnp.float32)
     return np.asarray(
-        resampling.survivors(jax.random.key(seed), gains, temperature, groups or gains.shape)
+        resampling.resample(
+            jax.random.key(seed), advantages, temperature, groups or advantages.shape
+        )
     )
 
 
-def test_each_game_gets_its_share_of_the_places():
+def test_each_game_is_drawn_in_proportion_to_its_weight():
     share = np.array([0.5, 0.25, 0.15, 0.1])
     for seed in range(50):
-        counts = np.bincount(drawn(np.log(share), seed=seed), minlength=4)
+        counts = np.bincount(resampled(np.log(share), seed=seed), minlength=4)
         assert (np.abs(counts - 4 * share) < 1).all()
-    assert drawn([0.0] * 5).tolist() == [0, 1, 2, 3, 4]  # equal ones stay where they are
-    assert drawn([0.0, 3.0, 0.0], temperature=0.01).tolist() == [1, 1, 1]
-    assert set(drawn([-1e9, 0.0, -1e9]).tolist()) == {1}
+    assert resampled([0.0] * 5).tolist() == [0, 1, 2, 3, 4]  # equal weights change nothing
+    assert resampled([0.0, 3.0, 0.0], temperature=0.01).tolist() == [1, 1, 1]
+    assert set(resampled([-1e9, 0.0, -1e9]).tolist()) == {1}
 
 
-def test_games_take_places_of_their_own_group_only():
-    assert drawn([0.0, 9.0, 0.0, 0.0, 0.0, 8.0, 0.0], 0.01, groups=(3, 4)).tolist() == [
+def test_games_are_resampled_within_their_group():
+    assert resampled([0.0, 9.0, 0.0, 0.0, 0.0, 8.0, 0.0], 0.01, groups=(3, 4)).tolist() == [
         1,
         1,
         1,
@@ -36,7 +38,7 @@ def test_games_take_places_of_their_own_group_only():
         5,
         5,
     ]
-    assert drawn([9.0, 0.0, 0.0], 0.01, groups=(1, 2)).tolist() == [0, 1, 2]
+    assert resampled([9.0, 0.0, 0.0], 0.01, groups=(1, 2)).tolist() == [0, 1, 2]
 
 
 class Sum(NamedTuple):
@@ -52,7 +54,7 @@ class Sum(NamedTuple):
         return state[0] >= 3
 
 
-def test_a_game_that_takes_a_place_brings_its_past():
+def test_a_resampled_game_keeps_its_whole_trajectory():
     states = jnp.stack([jnp.zeros(4, jnp.int32), jnp.arange(4) * 100], axis=1)
 
     def act(key, states):

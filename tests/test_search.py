@@ -1,7 +1,8 @@
-"""The search builds mctx's trees, reads them by the paper's rules, and finds what is to be found."""
+"""The search builds mctx's trees, reads them by the papers' rules, and solves small games."""
 
 import doctest
 import functools
+import importlib
 from typing import NamedTuple
 
 import chex
@@ -11,20 +12,12 @@ import mctx
 import numpy as np
 import pytest
 
-import alphajax.search
 from alphajax.alphatensor.game import tensors
 from alphajax.alphatensor.game.moves import Ring
 from alphajax.alphatensor.game.tensor_game import TensorGame
 from alphajax.alphatensor.network.policy import UniformPolicy
-from alphajax.search import (
-    Node,
-    SearchConfig,
-    build_tree,
-    bytes_per_node,
-    merge_equal,
-    read_root,
-    search,
-)
+from alphajax.search import Proposer, SearchConfig, build_tree, read_root, search
+from alphajax.tree import Node, bytes_per_node, merge_equal
 
 LOWEST = np.finfo(np.float32).min
 
@@ -205,30 +198,6 @@ def test_repeated_candidates_are_visited_once(name):
     assert not np.asarray(tree.children_visits)[:, 0][np.asarray(repeated)].any()
 
 
-def test_merge_equal_adds_up_weights():
-    actions = (jnp.array([[1, 2, 1, 1, 3]]), jnp.array([[[0], [0], [0], [5], [0]]]))
-    weights = jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.15, 0.25]]))
-    merged, repeated = merge_equal(actions, weights)
-    assert repeated.tolist() == [[False, False, True, False, False]]
-    np.testing.assert_allclose(
-        np.exp(merged[0, jnp.array([0, 1, 3, 4])]), [0.4, 0.2, 0.15, 0.25], rtol=1e-5
-    )
-    assert merged[0, 2] == LOWEST
-    counted, _ = merge_equal(actions, jnp.zeros((1, 5)))
-    np.testing.assert_allclose(counted[0, 0], np.log(2), rtol=1e-6)
-
-
-def test_merge_equal_refuses_candidates_that_came_without_weight():
-    """A policy that enumerates fills up its K with the dtype's minimum: none may be -inf or used."""
-    actions = jnp.array([[0, 1, 2, 2]])
-    merged, out = merge_equal(actions, jnp.array([[-1.0, -900.0, LOWEST, LOWEST]]))
-    assert out.tolist() == [[False, True, True, True]] or out.tolist() == [
-        [False, False, True, True]
-    ]
-    assert np.isfinite(merged).all()
-    assert merged[0, 2] == merged[0, 3] == LOWEST
-
-
 def test_a_quarter_of_the_roots_prior_is_noise():
     """The Dirichlet distribution's mean is uniform over the different candidates."""
     config = SearchConfig(simulations=1, candidates=K)
@@ -332,18 +301,99 @@ def test_a_node_costs_what_the_formula_says(name, k):
     assert formula <= real <= 1.3 * formula
 
 
+class Nim(NamedTuple):
+    """Take 1 or 2 of what is left; whoever takes the last one wins.  A reward goes to the mover."""
+
+    def step(self, state, action):
+        left = jnp.maximum(state - action, 0)
+        return left, jnp.where((state > 0) & (left == 0), 1.0, 0.0)
+
+    def observe(self, state):
+        return state
+
+    def is_terminal(self, state):
+        return state <= 0
+
+
+class OneOrTwo(NamedTuple):
+    """Both moves of Nim, as likely as each other; every position is worth 0."""
+
+    def propose(self, params, key, observation, k):
+        shape = (observation.shape[0], 2)
+        actions = jnp.broadcast_to(jnp.array([1, 2]), shape)
+        return actions, jnp.zeros(shape, jnp.float32), jnp.zeros(shape[0], jnp.float32)
+
+
+@pytest.mark.parametrize("algorithm", ["gumbel", "puct"])
+def test_two_players_play_nim_right(algorithm):
+    """With discount -1, a multiple of 3 is left to the other player wherever that is possible."""
+    config = SearchConfig(
+        algorithm=algorithm,
+        simulations=200,
+        candidates=2,
+        max_depth=8,
+        discount=-1.0,
+        gumbel_scale=0.0,
+    )
+    states = jnp.array([1, 2, 4, 5, 7, 8])
+    find = jax.jit(lambda key: search(None, key, states, Nim(), OneOrTwo(), config))
+    result = find(jax.random.key(0))
+    best = jnp.argmax(result.weights, axis=1)
+    assert (best + 1).tolist() == [1, 2, 1, 2, 1, 2]
+    if algorithm == "gumbel":
+        assert result.action.tolist() == [1, 2, 1, 2, 1, 2]
+
+
+def test_a_lost_position_of_nim_is_worth_less_than_nothing():
+    config = SearchConfig(
+        algorithm="gumbel", simulations=200, candidates=2, max_depth=8, discount=-1.0
+    )
+    states = jnp.array([3, 6])
+    result = jax.jit(lambda k: search(None, k, states, Nim(), OneOrTwo(), config))(
+        jax.random.key(0)
+    )
+    assert (result.value < -0.5).all()
+
+
+STATES = jnp.arange(1, 9)
+TWO_PLAYERS = SearchConfig(
+    algorithm="gumbel", simulations=24, candidates=2, max_depth=6, discount=-1.0
+)
+
+
+def test_members_that_a_policy_leaves_out_have_defaults():
+    class Inherits(Proposer):
+        def propose(self, params, key, observation, k):
+            return OneOrTwo().propose(params, key, observation, k)
+
+    class Distinct(Inherits):
+        has_distinct_candidates = True
+
+        def propose_root(self, params, key, observation, k):
+            actions, weights, value = self.propose(params, key, observation, k)
+            return actions, weights.at[:, 0].set(LOWEST), value
+
+    run = jax.jit(
+        lambda key, policy: search(None, key, STATES, Nim(), policy, TWO_PLAYERS), static_argnums=1
+    )
+    key = jax.random.key(0)
+    chex.assert_trees_all_equal(run(key, Inherits()), run(key, OneOrTwo()))
+    # At the root, the only candidate with a weight is 2.
+    assert set(run(jax.random.key(0), Distinct()).action.tolist()) == {2}
+
+
 def test_the_example_in_the_docstring_runs():
-    assert doctest.testmod(alphajax.search) == (0, 4)
+    assert doctest.testmod(importlib.import_module("alphajax.search")) == (0, 5)
 
 
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (dict(simulations=0), "simulations: received 0"),
+        (dict(simulations=0), "simulations: received 0; expected a whole number, 1 or more"),
         (dict(candidates=0), "candidates: received 0"),
         (dict(max_depth=0), "max_depth: received 0"),
-        (dict(algorithm="minimax"), "expected gumbel or puct"),
-        (dict(discount=1.5), "expected 0..1"),
+        (dict(algorithm="minimax"), "expected one of gumbel, puct"),
+        (dict(discount=1.5), "expected -1..1"),
     ],
 )
 def test_nonsense_is_refused(arguments, says):

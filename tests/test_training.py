@@ -1,4 +1,4 @@
-"""The loop on four devices: deterministic, traced once, and it keeps what it finds."""
+"""The loop on four devices: deterministic, traced once, and its results are remembered."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from alphajax.alphatensor.game import tensors
 from alphajax.alphatensor.game.moves import Move, Ring
 from alphajax.alphatensor.game.tensor_game import TensorGame
 from alphajax.alphatensor.learning.batches import MixConfig
-from alphajax.alphatensor.network.policy import NetworkConfig
+from alphajax.alphatensor.network.network import NetworkConfig
 from alphajax.search import SearchConfig
-from alphajax.training import TrainingConfig
+from alphajax.system import TrainingConfig
 
 SYSTEM = AlphaTensor(
-    # Rank 2 both, at once found even by a network that knows nothing.
+    # Both have rank 2, which an untrained network finds at once.
     game=TensorGame(
         targets=(tensors.matmul(1, 1, 2), tensors.matmul(1, 2, 1)), ring=Ring(2), history=1
     ),
@@ -89,11 +89,11 @@ def test_nothing_is_played_before_the_warm_up_is_over():
     assert all(np.isfinite(x).all() for x in metrics.values())
 
 
-def test_a_move_is_worth_what_it_pays_and_what_it_leaves():
-    """The control values a position by its slice-rank bound: 4 for 1 x 2 by 2 x 2 matrices, where 4 is right."""
+def test_an_advantage_is_the_reward_plus_the_change_of_the_value():
+    """The control's value is minus the slice-rank bound: 4 for 1 x 2 by 2 x 2, which is right."""
     system = AlphaTensor(
         game=TensorGame(targets=(tensors.matmul(1, 2, 2),), ring=Ring(2), history=1),
-        training=TrainingConfig(learn=False, winners=0.5),
+        training=TrainingConfig(learn=False, resampling_temperature=0.5),
         uniform=True,
     )
     game, limit = system.game, jnp.full(3, 4)
@@ -108,20 +108,22 @@ def test_a_move_is_worth_what_it_pays_and_what_it_leaves():
         before._replace(limit=jnp.array([4, 4, 1], before.limit.dtype)),
         Move(jnp.array([good, bad, good])),
     )
-    gains = training.gains(system, {}, rewards, before, after)
+    gains = training.advantages(system, {}, rewards, before, after)
     bounds = -system.policy.values({}, jax.vmap(game.observe)(after))
     assert bounds[0] == 3 and bounds[1] > 3
     np.testing.assert_allclose(gains, 3 - bounds)
-    np.testing.assert_allclose(training.gains(system, {}, final, before, failed)[2], 0.0)
-    nothing = training.gains(system, {}, jnp.zeros(3), failed, failed)
+    np.testing.assert_allclose(training.advantages(system, {}, final, before, failed)[2], 0.0)
+    nothing = training.advantages(system, {}, jnp.zeros(3), failed, failed)
     np.testing.assert_allclose(nothing, 0.0)
-    with pytest.raises(ValueError, match=r"winners: received .* with 2 targets"):
-        dataclasses.replace(SYSTEM, training=dataclasses.replace(SYSTEM.training, winners=0.1))
-    with pytest.raises(ValueError, match="winners: received -1"):
-        TrainingConfig(winners=-1.0)
+    with pytest.raises(ValueError, match=r"resampling_temperature: received .* with 2 targets"):
+        dataclasses.replace(
+            SYSTEM, training=dataclasses.replace(SYSTEM.training, resampling_temperature=0.1)
+        )
+    with pytest.raises(ValueError, match="resampling_temperature: received -1"):
+        TrainingConfig(resampling_temperature=-1.0)
 
 
-def test_what_is_found_decomposes_its_target_and_tightens_the_limit():
+def test_the_best_factors_decompose_their_target_and_lower_the_limit():
     state, metrics = four_devices()
     assert metrics["best_rank"][0].tolist() == [3, 3] and metrics["limit"][0].tolist() == [2, 2]
     assert metrics["best_rank"][-1].tolist() == [2, 2]
@@ -129,7 +131,7 @@ def test_what_is_found_decomposes_its_target_and_tightens_the_limit():
     for index in range(2):
         u, v, w = np.moveaxis(np.asarray(state.memory.factors[index], int), 1, 0)
         tensor = np.einsum("ri,rj,rk->ijk", u, v, w) % 2
-        np.testing.assert_array_equal(tensor, SYSTEM.game.padded[index])
+        np.testing.assert_array_equal(tensor, SYSTEM.game.padded_targets[index])
 
 
 def test_each_device_plays_its_own_games():
@@ -223,7 +225,7 @@ def optax_momentum(state):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (dict(games=-1), "games: received -1; expected a whole number >= 0"),
+        (dict(games=-1), "games: received -1; expected a whole number, 0 or more"),
         (dict(learner_steps=-1), "learner_steps: received -1"),
         (dict(batch=0), "batch: received 0"),
         (dict(capacity=0), "capacity: received 0"),
@@ -233,7 +235,7 @@ def optax_momentum(state):
         (dict(weight_decay=-1.0), "weight_decay: received -1.0"),
     ],
 )
-def test_nonsense_is_refused(arguments, says):
+def test_impossible_values_are_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         TrainingConfig(**arguments)
 
@@ -247,6 +249,6 @@ def test_counts_must_divide_over_the_devices(field):
 
 
 @pytest.mark.parametrize("count", [0, 5])
-def test_a_mesh_needs_devices_that_are_there(count):
+def test_a_mesh_of_missing_devices_is_refused(count):
     with pytest.raises(ValueError, match=f"devices: received {count}; expected 1 to 4"):
         training.make_mesh(count)

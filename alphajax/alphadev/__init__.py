@@ -1,1 +1,32 @@
-"""AlphaDev: short programs found by playing AssemblyGame."""
+"""AlphaDev: a game whose solutions are short assembly programs, and its player.
+
+The names below are imported when they are first used, so that work with programs loads no network.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alphajax.alphadev.agent import AlphaDev
+    from alphajax.alphadev.game.assembly_game import AssemblyGame
+    from alphajax.alphadev.presets import make
+    from alphajax.alphadev.programs.proof import prove
+
+__all__ = ["AlphaDev", "AssemblyGame", "make", "prove"]
+
+_MODULES = {
+    "AlphaDev": "agent",
+    "AssemblyGame": "game.assembly_game",
+    "make": "presets",
+    "prove": "programs.proof",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -1,10 +1,12 @@
-"""AlphaDev as one system: how games start, what is kept of them, and what a batch is made of.
+"""AlphaDev as one system: how games start, what is remembered of them, and what is learned.
 
-Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.  `alphajax.training`
-runs it.  No program is ever given: the best ones that are learned from again are those that this
-run has written itself.
+`alphajax.training` runs it.  No program is given to it: the programs that it learns from again are
+those that the run itself has found.
+
+Source: Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,97 +18,64 @@ from jaxtyping import Array, Bool, Float, Int
 from alphajax import games, replay
 from alphajax.alphadev import beam
 from alphajax.alphadev.beam import BeamConfig
-from alphajax.alphadev.game import symmetries
-from alphajax.alphadev.game.assembly_game import AssemblyGame, Observation, State
-from alphajax.alphadev.learning import archive
+from alphajax.alphadev.game.assembly_game import AssemblyGame
+from alphajax.alphadev.game.rewards import PAPER_POTENTIALS
+from alphajax.alphadev.game.states import State
+from alphajax.alphadev.learning import archive, batches
 from alphajax.alphadev.learning.archive import Pool
-from alphajax.alphadev.network.policy import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.alphadev.learning.batches import Item, MixConfig
+from alphajax.alphadev.network.network import NetworkConfig
+from alphajax.alphadev.network.policy import Batch, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
-from alphajax.training import AXIS, TrainingConfig
+from alphajax.training import AXIS, Metrics, System, TrainingConfig
 
-POOL = 64
-"""Programs that each device's pool holds."""
-
-
-class Item(NamedTuple):
-    """A played position in the replay buffer."""
-
-    observation: Observation
-    actions: Int[Array, "*#B K"]
-    weights: Float[Array, "*#B K"]
-    correctness: Float[Array, "*#B"]
-    latency: Float[Array, "*#B"]
-    later: Observation | None
-    bootstrap: Float[Array, "*#B"]
+POOL_SIZE = 64
+"""Programs in the archive of each device."""
+NEAR_BENCHMARK = 1.5
+"""A move limit of at most so many times the human benchmark's length is prior knowledge."""
 
 
 class Memory(NamedTuple):
-    """The shortest right program, and each device's pool of short ones.
-
-    `length` is T + 1 while there is none; `actions` are -1 behind the end.
-    """
+    """What the system remembers beside the replay buffer."""
 
     length: Int[Array, ""]
+    """Actions of the shortest correct program of the run; T + 1: none."""
     actions: Int[Array, " T"]
+    """This program, -1 after its end."""
     pool: Pool
-    own: Bool[Array, ""]
-    """Whether the shortest program is the present network's: only then is it in the pools."""
-    waited: Int[Array, ""]
-    """Iterations since the present network found a shorter program than its others."""
-    networks: Int[Array, ""]
-    """The present network's number, from 1."""
+    """The archive of the present network, one part on each device."""
+    best_is_current: Bool[Array, ""]
+    """Whether the present network found the shortest program: only then is it in the archive."""
+    stagnation: Int[Array, ""]
+    """Iterations without a shorter program in the archive; 0 while it has no correct program."""
+    num_resets: Int[Array, ""]
+    """Networks before the present one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """Where the positions of a batch come from, and how games vary."""
+class AlphaDev(System):
+    """The whole agent as one hashable configuration.
 
-    best_share: float = 0.0
-    """Of each batch, positions of the best programs so far; beyond the paper."""
-    random_share: float = 0.0
-    """Of the games, those that start with random legal moves; beyond the paper."""
-    random_moves: int = 0
-    """The most of them."""
-    archive_share: float = 0.0
-    """Of the games, those that start inside one of the best programs so far, at a random place;
-    some with random moves from there.  Beyond the paper."""
-    unfinished: bool = False
-    """While there are few right programs, the most promising beginnings that were played, or kept
-    by a beam, stand in for them in the archive, and moves are learned from them: those with the
-    highest potential for their length (first return, then explore: Ecoffet et al., Nature 590:580,
-    2021).  Beyond the paper."""
-    rename: bool = False
-    """Rename registers at random in positions to learn from (`symmetries`); beyond the paper."""
-    patience: int = 0
-    """A network that has found right programs, but in so many iterations none that is shorter, has
-    settled: the next one begins with nothing, and no program is handed on.  0: never.
-    Beyond the paper."""
-
-    def __post_init__(self):
-        for name in ("best_share", "random_share", "archive_share"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: received {value}; expected 0..1")
-        for name, low in (("random_moves", 0), ("patience", 0)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlphaDev:
-    """The whole agent as one hashable configuration; a `System` for `alphajax.training`."""
+    Raises:
+      ValueError: settings that contradict each other.
+    """
 
     game: AssemblyGame
+    """The game of a task."""
     network: NetworkConfig = NetworkConfig()
+    """Configuration of the network."""
     search: SearchConfig = SearchConfig(dirichlet_alpha=0.03)
+    """Configuration of the tree search."""
     training: TrainingConfig = TrainingConfig()
+    """Configuration of the loop; at least 1 game."""
     mix: MixConfig = MixConfig()
+    """How games start, and what is learned from."""
     beam: BeamConfig = BeamConfig()
-    """Beyond the paper: after each iteration's games, a beam looks for a shorter program."""
+    """Beam search after each iteration's games; beyond the paper."""
     uniform: bool = False
-    """The control: candidates drawn uniformly, no network."""
+    """True: the control without a network, whose candidates are uniform."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.training.games:
             raise ValueError("training.games: received 0; expected 1 or more")
         if self.uniform and self.training.learn:
@@ -122,137 +91,178 @@ class AlphaDev:
                 f"random_moves: received {self.mix.random_moves}; expected below the length limit,"
                 f" {self.game.max_moves}"
             )
-        if self.mix.unfinished and not self.game.rewards.weight:
+        if self.mix.partial_programs and not self.game.rewards.weight:
             raise ValueError(
-                "unfinished: received True with rewards.weight 0; expected a weight above 0"
+                "partial_programs: received True with rewards.weight 0; expected a weight above 0"
             )
 
     @property
-    def policy(self):
+    def policy(self) -> NetworkPolicy | UniformPolicy:
+        """The network, or the control."""
         if self.uniform:
             return UniformPolicy(game=self.game)
         return NetworkPolicy(game=self.game, config=self.network)
 
     @property
     def max_steps(self) -> int:
+        """The length limit."""
         return self.game.max_moves
 
+    @property
+    def bootstraps(self) -> bool:
+        """Whether the network learns by TD."""
+        return bool(self.network.td_steps) and not self.uniform
+
+    def prior_knowledge(self) -> tuple[str, ...]:
+        """What the search is told beyond the paper's rules, as phrases for `result.json`.
+
+        Masks and the potential of the reward, if they are not the paper's; and a move limit near
+        the human benchmark.  Under the paper's masks and potential the task's own move limit is one
+        of the rules, and is not mentioned.
+        """
+        game, task = self.game, self.game.task
+        phrases = []
+        masks = [name for name, is_on in dataclasses.asdict(game.restrictions).items() if is_on]
+        if masks:
+            phrases.append(f"masks beyond the paper: {', '.join(masks)}")
+        if game.rewards.potential not in PAPER_POTENTIALS:
+            phrases.append(f"reward potential beyond the paper: {game.rewards.potential}")
+        limit, human = game.max_moves, task.human or 0
+        if limit <= NEAR_BENCHMARK * human and (phrases or limit != task.length_limit):
+            phrases.append(f"move limit {limit}, near the human benchmark's {human} instructions")
+        return tuple(phrases)
+
     def init_memory(self, devices: int) -> Memory:
-        moves, size = self.game.max_moves, POOL * devices
+        """The memory of a new run, with an archive for each device."""
+        moves, size = self.game.max_moves, POOL_SIZE * devices
         return Memory(
             length=jnp.int32(moves + 1),
             actions=jnp.full(moves, -1, jnp.int16),
             pool=archive.empty(size, moves),
-            own=jnp.bool_(False),
-            waited=jnp.int32(0),
-            networks=jnp.int32(1),
+            best_is_current=jnp.bool_(False),
+            stagnation=jnp.int32(0),
+            num_resets=jnp.int32(0),
         )
 
-    def memory_spec(self):
-        whole = P()
-        return Memory(whole, whole, P(AXIS), whole, whole, whole)
+    def memory_spec(self) -> Any:
+        """The archive is sharded, everything else replicated."""
+        replicated: Any = P()
+        pool: Any = P(AXIS)
+        return Memory(replicated, replicated, pool, replicated, replicated, replicated)
 
-    def renew(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
-        """Whether the network has settled, and the memory that the next one begins with."""
-        if not self.mix.patience:
+    def reset_network(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
+        """Whether to start over with a new network, and the memory that it starts with.
+
+        The shortest program stays, for the result; the archive starts empty.
+        """
+        if not self.mix.reset_after:
             return None
         size = memory.pool.length.shape[0]
-        return memory.waited >= self.mix.patience, memory._replace(
+        return memory.stagnation >= self.mix.reset_after, memory._replace(
             pool=archive.empty(size, self.game.max_moves),
-            own=jnp.bool_(False),
-            waited=jnp.int32(0),
-            networks=memory.networks + 1,
+            best_is_current=jnp.bool_(False),
+            stagnation=jnp.int32(0),
+            num_resets=memory.num_resets + 1,
         )
 
-    def item(self) -> Item:
+    def item(self) -> Any:
+        """Shapes and dtypes of one replay item."""
         state = jax.eval_shape(self.game.init, jax.random.key(0))
-        seen = jax.eval_shape(self.game.observe, state)
+        observation: Any = jax.eval_shape(self.game.observe, state)
         k = self.search.candidates
-        number = jax.ShapeDtypeStruct((), jnp.float32)
+        actions: Any = jax.ShapeDtypeStruct((k,), jnp.int16)
+        weights: Any = jax.ShapeDtypeStruct((k,), jnp.float32)
+        number: Any = jax.ShapeDtypeStruct((), jnp.float32)
         return Item(
-            observation=seen,
-            actions=jax.ShapeDtypeStruct((k,), jnp.int16),
-            weights=jax.ShapeDtypeStruct((k,), jnp.float32),
+            observation=observation,
+            actions=actions,
+            weights=weights,
             correctness=number,
             latency=number,
-            later=seen if self._looks_ahead else None,
-            bootstrap=number,
+            bootstrap_observation=observation if self.bootstraps else None,
+            bootstrap_weight=number,
         )
 
-    @property
-    def _looks_ahead(self) -> bool:
-        return bool(self.network.td_steps) and not self.uniform
+    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Int[Array, "B T"]]:
+        """First states: empty programs, prefixes of archive programs, and random legal moves.
 
-    def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Any]:
-        """Empty programs, some with a few random legal moves, some inside the best programs."""
+        Args:
+          key: consumed.
+          memory: one device's.
+          count: B, number of games.
+
+        Returns:
+          States `[B, ...]`, and the programs that lead to them, int16 `[B, T]`.
+        """
         game, mix = self.game, self.mix
         limit = jnp.int32(game.max_moves)
         share_key, count_key, key = jax.random.split(key, 3)
-        chosen = jax.random.bernoulli(share_key, mix.random_share, (count,))
+        has_moves = jax.random.bernoulli(share_key, mix.random_share, (count,))
         moves = jax.random.randint(count_key, (count,), 0, mix.random_moves + 1)
-        moves = jnp.where(chosen, moves, 0)
-        emphasis = jax.random.split(jax.random.fold_in(key, mix.random_moves + 1), count)
-        states = jax.vmap(lambda key: game.emphasised(key, game.empty(limit)))(emphasis)
+        moves = jnp.where(has_moves, moves, 0)
+        weight_keys = jax.random.split(jax.random.fold_in(key, mix.random_moves + 1), count)
+        states = jax.vmap(lambda key: game.draw_cell_weights(key, game.empty(limit)))(weight_keys)
         prefix = jnp.full((count, game.max_moves), -1, jnp.int16)
         if mix.archive_share:
-            inside_key = jax.random.fold_in(key, mix.random_moves + 2)
-            prefix = archive.beginnings(inside_key, memory.pool, mix.archive_share, count)
+            prefix_key = jax.random.fold_in(key, mix.random_moves + 2)
+            prefix = archive.sample_prefixes(prefix_key, memory.pool, mix.archive_share, count)
             states = jax.vmap(game.append_all)(states, prefix)
-        place = jnp.sum(prefix >= 0, axis=1)
-        if not (mix.random_moves and mix.random_share):
-            return jax.vmap(game.surveyed)(states), prefix
-        rows = jnp.arange(count)
+        if mix.random_moves and mix.random_share:
+            return self._append_random_moves(key, states, prefix, moves)
+        return jax.vmap(game.survey)(states), prefix
 
-        def append(t, carry):
-            # Surveyed first, so that the rules are compiled here only once.
+    def _append_random_moves(
+        self, key: jax.Array, states: State, prefix: Array, moves: Array
+    ) -> tuple[State, Array]:
+        """States and programs after up to `moves[b]` random legal moves."""
+        game = self.game
+        place = jnp.sum(prefix >= 0, axis=1)
+        rows = jnp.arange(prefix.shape[0])
+
+        def append(t: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+            # The survey comes first, so that the rules are compiled only once.
             states, prefix = carry
-            states = jax.vmap(game.surveyed)(states)
-            draw = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
-            action = jnp.argmax(jnp.where(states.legal, draw, -1.0), axis=-1).astype(jnp.int16)
-            go = (t < moves) & ~jax.vmap(game.is_terminal)(states)
+            states = jax.vmap(game.survey)(states)
+            noise = jax.random.uniform(jax.random.fold_in(key, t), states.legal.shape)
+            action = jnp.argmax(jnp.where(states.legal, noise, -1.0), axis=-1).astype(jnp.int16)
+            moves_on = (t < moves) & ~jax.vmap(game.is_terminal)(states)
             prefix = prefix.at[rows, place + t].set(
-                jnp.where(go, action, jnp.int16(-1)), mode="drop"
+                jnp.where(moves_on, action, jnp.int16(-1)), mode="drop"
             )
             after = jax.vmap(game.advance)(states, action)
-            pick = jax.vmap(lambda go, new, old: jnp.where(go, new, old))
-            return jax.tree.map(lambda new, old: pick(go, new, old), after, states), prefix
+            select = jax.vmap(jnp.where)
+            states = jax.tree.map(lambda new, old: select(moves_on, new, old), after, states)
+            return states, prefix
 
-        return jax.lax.fori_loop(0, mix.random_moves + 1, append, (states, prefix))
+        return jax.lax.fori_loop(0, self.mix.random_moves + 1, append, (states, prefix))
 
-    def groups(self, count: int) -> tuple[int, ...]:
-        """All games are rivals."""
-        return (count,)
+    def finish(
+        self, memory: Memory, states: State, context: Int[Array, "B T"], played: games.Trajectories
+    ) -> tuple[Memory, Item, Bool[Array, " N"], Metrics]:
+        """Correct programs go into the memory, all positions into the replay buffer.
 
-    def finish(self, memory: Memory, states: State, context, played: games.Trajectories):
-        """Right programs into the memory, all positions into the replay with their returns."""
+        Args:
+          memory: one device's.
+          states: last states, `[B, ...]`.
+          context: programs that the games started from.
+          played: the games.
+
+        Returns:
+          The memory; replay items `[N, ...]`; which of them were played; sums over the games.
+        """
         game, steps = self.game, played.steps
-        context = context[played.origin]
-        programs = archive.join(context, jnp.where(played.mask, steps.action, jnp.int16(-1)))
+        prefix = context[played.origin]
+        programs = archive.concatenate(prefix, jnp.where(played.mask, steps.action, jnp.int16(-1)))
         value = games.returns(played.rewards)
-        potential = jnp.full(programs.shape[0], -jnp.inf)
-        if self.mix.unfinished:
-            programs, potential = archive.most_promising(
-                game, states, context, played, value, programs
-            )
-        programs = jax.lax.cond(
-            jnp.any(states.right) | self.mix.unfinished,
-            jax.vmap(
-                lambda x, right: archive.without_redundant(game, x, right, self.mix.unfinished)
-            ),
-            lambda x, right: x,
-            programs,
-            states.right,
-        )
-        length = jnp.sum(programs >= 0, axis=1, dtype=jnp.int32)
-        merit = archive.merit(game, potential, length)
-        length = jnp.where(states.right, length, game.max_moves + 1)
-        memory = self._remember(memory, programs, length, merit)
+        memory = self._remember_games(memory, states, prefix, played, value, programs)
 
         latency = jax.vmap(game.latency_reward)(states)[:, None]
         correctness = jnp.where(played.mask, value - latency, 0.0)
-        later, bootstrap, target = None, jnp.zeros_like(value), correctness
-        if self._looks_ahead:
-            target, later, bootstrap = self._ahead(correctness, steps.observation, played.mask)
+        target, later, bootstrap_weight = correctness, None, jnp.zeros_like(value)
+        if self.bootstraps:
+            target, later, bootstrap_weight = batches.td_targets(
+                correctness, steps.observation, played.mask, self.network.td_steps
+            )
         items = Item(
             steps.observation,
             steps.search.actions,
@@ -260,179 +270,180 @@ class AlphaDev:
             target,
             jnp.broadcast_to(latency, value.shape),
             later,
-            bootstrap,
+            bootstrap_weight,
         )
         flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
         error = jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
+        has_no_move = ~states.correct & (states.length < states.limit)
         sums = {
-            "solved": jnp.sum(states.right, dtype=jnp.int32),
+            "solved": jnp.sum(states.correct, dtype=jnp.int32),
             "return": jnp.sum(value[:, 0]),
-            "length": jnp.sum(jnp.where(states.right, states.length, 0), dtype=jnp.int32),
+            "length": jnp.sum(jnp.where(states.correct, states.length, 0), dtype=jnp.int32),
             "root_value_error": jnp.sum(error),
-            "ended_early": jnp.sum(~states.right & (states.length < states.limit), dtype=jnp.int32),
+            "ended_early": jnp.sum(has_no_move, dtype=jnp.int32),
         }
         return memory, flat, played.mask.reshape(-1), sums
 
-    def explore(self, params, key: jax.Array, memory: Memory):
-        """A beam for a shorter program than the best of this network, from the beginning or, as
-        often as games, inside one of the archive's; what it finds is remembered as played games are
-        (as are, with `mix.unfinished`, the most promising beginnings that it kept)."""
+    def _remember_games(
+        self,
+        memory: Memory,
+        states: State,
+        prefix: Array,
+        played: games.Trajectories,
+        value: Array,
+        programs: Array,
+    ) -> Memory:
+        """The memory with the correct programs of games, and with the best prefixes of others."""
+        game, partial_programs = self.game, self.mix.partial_programs
+        potential = jnp.full(programs.shape[0], -jnp.inf)
+        if partial_programs:
+            programs, potential = archive.best_prefixes(
+                game, states, prefix, played, value, programs
+            )
+        programs = jax.lax.cond(
+            jnp.any(states.correct) | partial_programs,
+            jax.vmap(
+                lambda x, correct: archive.remove_redundant(game, x, correct, partial_programs)
+            ),
+            lambda x, correct: x,
+            programs,
+            states.correct,
+        )
+        length = jnp.sum(programs >= 0, axis=1, dtype=jnp.int32)
+        priority = archive.priority(game, potential, length)
+        length = jnp.where(states.correct, length, game.max_moves + 1)
+        return self.remember(memory, programs, length, priority)
+
+    def explore(self, params: Any, key: jax.Array, memory: Memory) -> tuple[Memory, None, Metrics]:
+        """A beam search for a program shorter than the archive's best, after the games.
+
+        It starts from the empty program or, as often as games, from a prefix of an archive program.
+
+        Args:
+          params: the policy's parameters.
+          key: consumed.
+          memory: one device's.
+
+        Returns:
+          The memory with the programs found; None, as there are no replay items; sums.
+        """
         if not self.beam.width:
             return memory, None, {}
-        game, none = self.game, self.game.max_moves + 1
-        start_key, inside_key, key = jax.random.split(key, 3)
+        game, no_program = self.game, self.game.max_moves + 1
+        start_key, prefix_key, key = jax.random.split(key, 3)
         limit = jnp.maximum(memory.pool.length[0] - 1, 1)
-        begun = archive.beginnings(inside_key, memory.pool, self.mix.archive_share, 1)[0]
-        start = game.append_all(game.emphasised(start_key, game.empty(limit)), begun)
-        found = beam.search(params, key, game.surveyed(start), begun, game, self.policy, self.beam)
-        right = found.length > 0
+        share = self.mix.archive_share
+        prefix = archive.sample_prefixes(prefix_key, memory.pool, share, 1)[0]
+        start = game.append_all(game.draw_cell_weights(start_key, game.empty(limit)), prefix)
+        result = beam.search(params, key, game.survey(start), prefix, game, self.policy, self.beam)
+        correct = result.length > 0
         programs = jax.lax.cond(
-            jnp.any(right),
-            jax.vmap(lambda x, right: archive.without_redundant(game, x, right, False)),
-            lambda x, right: x,
-            found.programs,
-            right,
+            jnp.any(correct),
+            jax.vmap(lambda x, correct: archive.remove_redundant(game, x, correct, False)),
+            lambda x, correct: x,
+            result.programs,
+            correct,
         )
-        length = jnp.where(right, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), none)
-        merit = jnp.full(length.shape, -jnp.inf)
-        if self.mix.unfinished:
-            programs = jnp.concatenate([programs, found.promising])
-            length = jnp.concatenate([length, jnp.full_like(length, none)])
-            merit = jnp.concatenate([merit, found.merit])
-        after = self._remember(memory, programs, length, merit)
-        # An iteration is counted when its games are over.
-        memory = after._replace(waited=jnp.minimum(after.waited, memory.waited))
-        return (
-            memory,
-            None,
-            {"beam_solved": jnp.sum(right, dtype=jnp.int32), "beam_moves": found.sampled},
-        )
+        length = jnp.where(correct, jnp.sum(programs >= 0, axis=1, dtype=jnp.int32), no_program)
+        priority = jnp.full(length.shape, -jnp.inf)
+        if self.mix.partial_programs:
+            programs = jnp.concatenate([programs, result.partial_programs])
+            length = jnp.concatenate([length, jnp.full_like(length, no_program)])
+            priority = jnp.concatenate([priority, result.priority])
+        after = self.remember(memory, programs, length, priority)
+        # The games have counted this iteration.
+        after = after._replace(stagnation=jnp.minimum(after.stagnation, memory.stagnation))
+        sums = {
+            "beam_solved": jnp.sum(correct, dtype=jnp.int32),
+            "beam_moves": result.num_samples,
+            "simulations": result.num_samples,
+        }
+        return after, None, sums
 
-    def _ahead(self, correctness, observation, mask):
-        """TD targets: rewards of the next `td_steps` moves, the state then, and its weight."""
-        steps = self.network.td_steps
+    def remember(
+        self,
+        memory: Memory,
+        programs: Int[Array, "B T"],
+        length: Int[Array, " B"],
+        priority: Float[Array, " B"] | None = None,
+    ) -> Memory:
+        """Inserts programs into the archive, and updates the shortest program and the stagnation.
 
-        def shift(x):
-            return jnp.concatenate([x[:, steps:], jnp.zeros_like(x[:, :steps])], axis=1)
+        Args:
+          memory: one device's.
+          programs: the programs.
+          length: number of actions of a correct program; T + 1 for others.
+          priority: of partial programs, minus infinity for others (default: no partial programs).
 
-        later = jax.tree.map(shift, observation)
-        running = shift(mask)
-        # Returns telescope: the rewards in between are the difference of two of them.
-        target = correctness - jnp.where(running, shift(correctness), 0.0)
-        return target, later, running.astype(jnp.float32)
-
-    def _remember(self, memory: Memory, programs, length, merit=None) -> Memory:
-        """The memory with these programs in it."""
-        none = self.game.max_moves + 1
-        merit = jnp.full(length.shape, -jnp.inf) if merit is None else merit
-        # What another device has found is there, but not in this one's pool.
-        shared = jnp.where(memory.own, memory.length, none)
+        Returns:
+          The memory.
+        """
+        no_program = self.game.max_moves + 1
+        priority = jnp.full(length.shape, -jnp.inf) if priority is None else priority
+        # The shortest program may come from another device, and be missing in this archive.
+        shared = jnp.where(memory.best_is_current, memory.length, no_program)
         programs = jnp.concatenate([memory.actions[None], programs])
         length = jnp.concatenate([shared[None], length])
-        merit = jnp.concatenate([jnp.full(1, -jnp.inf), merit])
-        pool = archive.add(memory.pool, self.game, programs, length, merit, self.mix.unfinished)
-        # The first program of its length stays the best: a resumed run must name the same one.
-        better = pool.length[0] < memory.length
-        shorter = (pool.length[0] < memory.pool.length[0]) | (pool.length[0] == none)
+        priority = jnp.concatenate([jnp.full(1, -jnp.inf), priority])
+        pool = archive.insert(
+            memory.pool, self.game, programs, length, priority, self.mix.partial_programs
+        )
+        # The first program of its length stays, so that a resumed run reports the same one.
+        is_best = pool.length[0] < memory.length
+        is_shorter = (pool.length[0] < memory.pool.length[0]) | (pool.length[0] == no_program)
         return memory._replace(
-            length=jnp.where(better, pool.length[0], memory.length),
-            actions=jnp.where(better, pool.actions[0], memory.actions),
+            length=jnp.where(is_best, pool.length[0], memory.length),
+            actions=jnp.where(is_best, pool.actions[0], memory.actions),
             pool=pool,
-            own=memory.own | better,
-            waited=jnp.where(shorter, 0, memory.waited + 1),
+            best_is_current=memory.best_is_current | is_best,
+            stagnation=jnp.where(is_shorter, 0, memory.stagnation + 1),
         )
 
-    def agree(self, memory: Memory):
-        """Every device takes the shortest program that any of them has."""
+    def agree(self, memory: Memory) -> tuple[Memory, Metrics]:
+        """Every device takes the shortest program of all devices (collectives over `AXIS`).
+
+        Args:
+          memory: one device's.
+
+        Returns:
+          The memory, and metrics of the best result.
+        """
         lengths = jax.lax.all_gather(memory.length, AXIS)  # [devices]
-        mine = jax.lax.axis_index(AXIS) == jnp.argmin(lengths)
-        actions = jnp.where(mine, memory.actions.astype(jnp.int32), 0)
+        is_shortest = jax.lax.axis_index(AXIS) == jnp.argmin(lengths)
+        actions = jnp.where(is_shortest, memory.actions.astype(jnp.int32), 0)
         actions = jax.lax.psum(actions, AXIS).astype(jnp.int16)
         memory = memory._replace(
             length=jnp.min(lengths),
             actions=actions,
-            own=jax.lax.pmax(memory.own.astype(jnp.int32), AXIS) > 0,
-            waited=jax.lax.pmin(memory.waited, AXIS),
+            best_is_current=jax.lax.pmax(memory.best_is_current.astype(jnp.int32), AXIS) > 0,
+            stagnation=jax.lax.pmin(memory.stagnation, AXIS),
         )
         return memory, {
             "best_length": memory.length,
             "limit": jnp.int32(self.game.max_moves),
-            "networks": memory.networks,
+            "num_resets": memory.num_resets,
         }
 
-    def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
-        """Played positions, and positions of the best programs, in fixed shares."""
-        best = round(count * self.mix.best_share)
-        best_key, played_key, rename_key = jax.random.split(key, 3)
-        parts = []
-        if best:
-            parts.append(self._from_best(best_key, memory, best))
-        if count - best:
-            parts.append(self._played(played_key, buffer, count - best))
-        batch = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-        if not self.mix.rename:
-            return batch
-        table = symmetries.renamings(self.game)
-        return symmetries.rename(table, symmetries.draw(table, rename_key, count), batch)
+    def make_batch(
+        self, key: jax.Array, memory: Memory, buffer: replay.Replay, count: int
+    ) -> Batch:
+        """Played positions, and positions of the archive's programs; see `batches.make_batch`.
 
-    def _played(self, key, buffer, count) -> Batch:
-        item = replay.sample(buffer, key, count)
-        there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
-        rows = jnp.arange(count)[:, None]
-        shape = (count, self.game.action_count)
-        weights = jnp.zeros(shape).at[rows, item.actions].max(item.weights)
-        candidates = jnp.zeros(shape, bool).at[rows, item.actions].set(True)
-        return Batch(
-            item.observation,
-            candidates & item.observation.legal,
-            weights,
-            item.correctness,
-            item.latency,
-            item.later,
-            item.bootstrap,
-            there,
-            there,
-        )
+        Args:
+          key: consumed.
+          memory: one device's.
+          buffer: one device's part of the replay buffer.
+          count: number of positions.
 
-    def _from_best(self, key, memory: Memory, count) -> Batch:
-        """Positions of the best programs: the next instruction is the target, over all legal moves.
-
-        What an unfinished one will be worth is not known; so its positions teach no value."""
-        game, pool = self.game, memory.pool
-        program_key, place_key = jax.random.split(key)
-        emphasis = jax.random.split(jax.random.fold_in(key, 2), count)
-        filled = archive.filled(pool)
-        index = jax.random.randint(program_key, (count,), 0, jnp.maximum(filled, 1))
-        actions, right = pool.actions[index], pool.length[index] <= game.max_moves
-        length = jnp.sum(actions >= 0, axis=1)
-        place = jax.random.randint(place_key, (count,), 0, jnp.maximum(length, 1))
-        limit = jnp.int32(game.max_moves)
-        states = jax.vmap(game.replay, (0, 0, 0, None))(emphasis, actions, place, limit)
-        action = jnp.take_along_axis(actions, place[:, None], axis=1)[:, 0].astype(jnp.int32)
-        hot = jax.nn.one_hot(jnp.maximum(action, 0), game.action_count)
-        # Deleting instructions may have left one that the restrictions forbid.
-        there = (filled > 0) & (jnp.sum(hot * states.legal, axis=1) > 0)
-        weight = there.astype(jnp.float32)
-        done = states._replace(
-            placed=jnp.full_like(states.placed, int(game.looked_at.task.items.sum())),
-            reached=game.whole(states),
-            arrangements=jnp.ones_like(states.arrangements),
-            right=jnp.ones(count, bool),
-            length=length.astype(states.length.dtype),
-        )
-        correctness = jax.vmap(game.correctness_reward)(states, done)
-        latency = jax.vmap(game.latency_reward)(done)
-        if game.rewards.speed:
-            latency = latency + game.rewards.speed * pool.speed[index]
-        seen = jax.vmap(game.observe)(states)
-        return Batch(
-            seen,
-            states.legal,
-            hot,
-            correctness,
-            latency,
-            seen if self._looks_ahead else None,
-            jnp.zeros(count),
-            weight,
-            weight * right,
+        Returns:
+          The batch.
+        """
+        return batches.make_batch(
+            key,
+            memory.pool,
+            buffer,
+            count,
+            game=self.game,
+            config=self.mix,
+            bootstrap=self.bootstraps,
         )

@@ -1,108 +1,112 @@
 """Named configurations: which task, with which network, at which scale.
 
-`make("sort3")` is the whole agent that sorts three numbers.  Any task goes with any network.
+`make("sort3")` is the whole agent that sorts three numbers.  Any task works with any network.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from alphajax.alphadev.agent import AlphaDev, MixConfig
-from alphajax.alphadev.game.assembly_game import AssemblyGame, Rewards
+from alphajax.alphadev.agent import AlphaDev
+from alphajax.alphadev.game.assembly_game import AssemblyGame
+from alphajax.alphadev.game.rewards import Rewards
 from alphajax.alphadev.game.rules import Restrictions
+from alphajax.alphadev.learning.batches import MixConfig
 from alphajax.alphadev.machine import tasks
-from alphajax.alphadev.machine.tasks import Task
-from alphajax.alphadev.network.policy import NetworkConfig
-from alphajax.config import override
+from alphajax.alphadev.machine.task import Task
+from alphajax.alphadev.network.network import NetworkConfig
+from alphajax.config import apply_overrides
 from alphajax.search import SearchConfig
 from alphajax.training import TrainingConfig
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a name stands for.  `goal` only ends a run that has reached it."""
+    """A task with the settings that suit it."""
 
     task: str
+    """Name of the task (`tasks.parse`)."""
     goal: int | None = None
+    """Number of instructions at which a run ends; nothing else reads it.  None: no goal."""
     network: str = "dense"
-    settings: tuple[tuple[str, Any], ...] = ()
+    """Name in `NETWORKS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values by dotted name, for this task at a laptop's scale."""
 
 
-# Longer programs: more to learn from each game, and cheaper moves.  What is learned of one register
-# holds for all; games begin where the best programs have got to; a network that has settled goes.
-LONG = (
-    ("training.learner_steps", 64),
-    ("search.simulations", 16),
-    ("game.rewards.potential", "arrangements"),
-    ("mix.archive_share", 0.5),
-    ("mix.rename", True),
-    ("mix.patience", 12),
-)
+# Longer programs: more learning for each game, cheaper moves, register symmetry, an archive to
+# start games from, and a new network when the present one stagnates.
+LONG = {
+    "training.learner_steps": 64,
+    "search.simulations": 16,
+    "game.rewards.potential": "permutations",
+    "mix.archive_share": 0.5,
+    "mix.rename_registers": True,
+    "mix.reset_after": 12,
+}
 
-# Rules that look at no ties, and are not misled by them.
-UNTIED = (("game.ties", False), ("game.restrictions.consistent", True))
+# Rules that see no ties; inconsistent states end the game instead.
+STRICT = {"game.strict_orders_only": True, "game.restrictions.tie_consistent": True}
 
-# Of a sort of up to k, what is reached is all there long before it is stored behind the right
-# branches: networks that are paid for reaching alone stay there.  Moves are the human benchmark's
-# and a quarter more, and the labels: what is longer is nothing to learn from.
-VARIABLE = (
-    *LONG,
-    *UNTIED,
-    ("game.rewards.potential", "stored"),
-    ("mix.patience", 24),
-    ("beam.width", 512),
-    ("beam.samples", 8192),
-)
+# Variable sorts: registers and memory are paid alike, because a network that is paid for registers
+# alone never stores behind the right branches.  The presets' move limits are the human benchmark's
+# length x 5/4, plus the labels.
+VARIABLE = {
+    **LONG,
+    **STRICT,
+    "game.rewards.potential": "stored",
+    "mix.reset_after": 24,
+    "beam.width": 512,
+    "beam.samples": 8192,
+}
 
-# So long that at first no game ends right: until one does, games begin where the most promising
-# got to.
-FAR = (("mix.unfinished", True), ("mix.patience", 48))
+# Programs so long that no early game is correct: partial programs fill the archive.
+PARTIAL = {"mix.partial_programs": True, "mix.reset_after": 48}
 
-# A beam that gets to right programs by itself, paid alike for whatever an instruction does.
-WIDE = (
-    *UNTIED,
-    ("game.rewards.potential", "even"),
-    ("training.learner_steps", 256),
-    ("beam.width", 1024),
-    ("beam.samples", 16_384),
-)
+# A beam wide enough to find correct programs by itself, with even pay for all instructions.
+WIDE = {
+    **STRICT,
+    "game.rewards.potential": "even",
+    "training.learner_steps": 256,
+    "beam.width": 1024,
+    "beam.samples": 16_384,
+}
+
+# Long games, and young networks: cell weights vary what games do first, and a stagnating network is
+# replaced soon.
+COPY_MOVE = {
+    "game.length_limit": 40,
+    "search.simulations": 16,
+    "game.rewards.cell_weights": 1.0,
+    "game.restrictions.loads_first": True,
+    "mix.best_share": 0.05,
+    "mix.random_moves": 12,
+    "mix.archive_share": 0.5,
+    "mix.reset_after": 5,
+    "training.games": 256,
+    "training.learner_steps": 32,
+    "network.tests": 32,
+}
 
 PRESETS: dict[str, Preset] = {
     "sort2": Preset("sort2", goal=8),
     "sort3": Preset("sort3", goal=17),
-    # Without the mask of what has no effect 28 comes in minutes instead of tens of minutes.  With a
-    # beam sooner, but then also where nothing is learned.
-    "sort4": Preset("sort4", goal=28, settings=(*LONG, ("game.restrictions.effective", False))),
-    "sort5": Preset("sort5", goal=42, settings=(*LONG, *FAR, *WIDE)),
+    "sort4": Preset("sort4", goal=28, settings={**LONG, "game.restrictions.effective": False}),
+    "sort5": Preset("sort5", goal=42, settings={**LONG, **PARTIAL, **WIDE}),
     "swap-move": Preset("swap-move", goal=13),
-    # Room to write long programs first: games of 25 moves all began with comparators that pay at
-    # once and lead nowhere in time.  Young networks find shortest ones more often than settled
-    # ones.
-    "copy-move": Preset(
-        "copy-move",
-        goal=19,
-        settings=(
-            ("game.length_limit", 40),
-            ("search.simulations", 16),
-            ("game.rewards.emphasis", 1.0),
-            ("game.restrictions.loads_first", True),
-            ("mix.best_share", 0.05),
-            ("mix.random_moves", 12),
-            ("mix.archive_share", 0.5),
-            ("mix.patience", 5),
-            ("training.games", 256),
-            ("training.learner_steps", 32),
-            ("network.tests", 32),
-        ),
+    "copy-move": Preset("copy-move", goal=19, settings=COPY_MOVE),
+    "varsort3": Preset("varsort3", goal=21, settings={**VARIABLE, "game.length_limit": 45}),
+    "varsort4": Preset(
+        "varsort4", goal=37, settings={**VARIABLE, **PARTIAL, "game.length_limit": 85}
     ),
-    "varsort3": Preset("varsort3", goal=21, settings=(*VARIABLE, ("game.length_limit", 45))),
-    "varsort4": Preset("varsort4", goal=37, settings=(*VARIABLE, *FAR, ("game.length_limit", 85))),
-    "varsort5": Preset("varsort5", goal=63, settings=(*VARIABLE, *FAR, ("game.length_limit", 145))),
+    "varsort5": Preset(
+        "varsort5", goal=63, settings={**VARIABLE, **PARTIAL, "game.length_limit": 145}
+    ),
     "paper": Preset("varsort3", network="paper"),
 }
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    # Beyond the paper: no program encoder; the machine's state and the legal moves are all there is
-    # to know.  Values from observed returns.
+    # Beyond the paper: no program encoder, a sample of the tests, values from returns.
     "dense": dict(
         program_layers=0,
         test_widths=(64, 64),
@@ -114,7 +118,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         value_low=-1.0,
         td_steps=0,
     ),
-    # The paper's network at four widths.
+    # The paper's network, in four sizes.
     "tiny": dict(
         program_layers=1,
         program_width=32,
@@ -163,18 +167,25 @@ def make(
     plain: bool = False,
     untrained: bool = False,
     uniform: bool = False,
-    overrides: dict[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> AlphaDev:
-    """The agent for a preset.
+    """The agent of a preset.
+
+    >>> make("sort3", overrides={"training.games": 64}).training.games
+    64
 
     Args:
       preset: a name in `PRESETS`.
-      network: a name in `NETWORKS`, instead of the preset's.
-      task: a task of one's own, instead of the preset's.
-      plain: AlphaDev's own restrictions and rewards only, nothing beyond the paper.
+      network: a name in `NETWORKS`, instead of the preset's.  With "paper", the preset's settings
+        are not used: they are for a laptop.
+      task: another task, instead of the preset's; then its settings are not used.
+      plain: the paper's masks and rewards alone; the preset's settings of the game are not used.
       untrained: the control whose network never learns.
-      uniform: the control whose candidates are uniform.
-      overrides: values by dotted name, as `{"training.games": 128, "search.simulations": 64}`.
+      uniform: the control without a network, whose candidates are uniform.
+      overrides: values by dotted name, as `{"training.games": 128}`, in any order.
+
+    Returns:
+      The agent.
 
     Raises:
       ValueError: an unknown name, or a value that its configuration refuses.
@@ -185,21 +196,19 @@ def make(
     network = network or chosen.network
     if network not in NETWORKS:
         raise ValueError(f"network: received {network!r}; expected one of {', '.join(NETWORKS)}")
-    # A preset's settings suit its own task, at a laptop's scale.
-    fit = chosen.settings if task is None and network != "paper" else ()
+    settings = chosen.settings if task is None and network != "paper" else {}
+    if plain:
+        settings = {name: x for name, x in settings.items() if not name.startswith("game.")}
     task = task or tasks.parse(chosen.task)
     system = (_paper if network == "paper" else _laptop)(task, network, plain)
-    for name, value in fit:
-        system = override(system, name, value)
+    system = apply_overrides(system, settings)
     training = replace(system.training, learn=not (untrained or uniform))
     system = replace(system, training=training, uniform=uniform)
-    for name, value in (overrides or {}).items():
-        system = override(system, name, value)
-    return system
+    return apply_overrides(system, overrides or {})
 
 
 def _laptop(task: Task, network: str, plain: bool) -> AlphaDev:
-    """Seconds to minutes on two cores."""
+    """An agent that runs on two cores."""
     config = NetworkConfig(**NETWORKS[network])
     game = AssemblyGame(
         task=task,
@@ -231,7 +240,7 @@ def _laptop(task: Task, network: str, plain: bool) -> AlphaDev:
 
 
 def _paper(task: Task, network: str, plain: bool) -> AlphaDev:
-    """The scale of DeepMind's pseudocode: for accelerators, many of them."""
+    """The scale of DeepMind's pseudocode, for many accelerators.  It is always `plain`."""
     config = NetworkConfig(dtype="bfloat16", **NETWORKS[network])
     return AlphaDev(
         game=AssemblyGame(task=task, restrictions=Restrictions.paper(), rewards=Rewards.released()),

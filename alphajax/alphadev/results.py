@@ -1,52 +1,44 @@
-"""What a run has found: proved on the host before anybody is told, and saved.
-
-The proof is `alphajax.alphadev.programs.proof.prove`, which shares no code with the game; where there is a C
-compiler for x86-64, the program must also do its task on the CPU.
-"""
+"""The shortest proved program of a run, and the files that hold it."""
 
 import json
 from typing import Any
 
 import numpy as np
 
-from alphajax import __version__, runs
 from alphajax.alphadev.agent import AlphaDev
+from alphajax.alphadev.certify import certify
 from alphajax.alphadev.cpu import latency, native, sandbox
 from alphajax.alphadev.machine.isa import Program
 from alphajax.alphadev.machine.tasks import Task
-from alphajax.alphadev.programs import analysis, printing, proof
+from alphajax.alphadev.programs import analysis, pictures, printing, proof
 from alphajax.files import write_atomically
+from alphajax.results import Result
+from alphajax.runs.curves import draw_curves
+from alphajax.runs.display import duration
+from alphajax.runs.folder import RunFolder
+from alphajax.runs.loop import Progress
+from alphajax.training import RunState
 
 
-class NotAProgram(RuntimeError):
-    """The game reported a program that the proof or the CPU refuses: a defect, never a result."""
+class RunResults:
+    """The shortest proved program of a run, and the files that hold it.
 
-
-def certify(program: Program, task: Task) -> tuple[proof.Proof, native.Check | None]:
-    """The proof of a program, and its check on this CPU (None where there is no compiler).
-
-    Raises:
-      NotAProgram: either says that it is wrong.
+    Args:
+      system: the agent.
+      folder: its run folder.
+      seed: of the run.
+      measurements: of the program's latency at the end, beside reference routines; 0: none.
     """
-    proved = proof.prove(program, task)
-    checked = None
-    if not sandbox.unavailable():
-        checked = native.check([program], task)[0]
-    if not proved or (checked is not None and not checked):
-        raise NotAProgram(f"{task.name}, {program.instructions}: {proved}; {checked}")
-    return proved, checked
 
-
-class Findings:
-    """The shortest proved program of a run, and the files that hold it."""
-
-    def __init__(self, system: AlphaDev, folder: runs.RunFolder, seed: int, learned: bool):
-        self.system, self.folder, self.seed, self.learned = system, folder, seed, learned
+    def __init__(self, system: AlphaDev, folder: RunFolder, seed: int, measurements: int = 0):
+        self.system, self.folder, self.seed = system, folder, seed
+        self.measurements = measurements
         self.program: Program | None = None
         self.proof: proof.Proof | None = None
         self.check: native.Check | None = None
         self.record: dict[str, Any] = {}
-        file = folder.path / "best" / "found.json"
+        self.timings: dict[str, latency.Timing] = {}
+        file = folder.best / "found.json"
         if file.exists():  # a resumed run knows what it had found, and when
             self.record = json.loads(file.read_text())
 
@@ -56,16 +48,31 @@ class Findings:
 
     @property
     def length(self) -> int | None:
-        """Instructions of the best program, if there is one."""
+        """Instructions of the shortest program; None: nothing was found."""
         return None if self.program is None else len(self.program)
 
-    def update(self, state, progress: runs.Progress) -> Program | None:
-        """Proves and saves the best program if it is shorter than before; returns it then."""
+    def is_reached(self, goal: int) -> bool:
+        """Whether there is a program of at most that many instructions."""
+        return self.length is not None and self.length <= goal
+
+    def update(self, state: RunState, progress: Progress) -> list[str]:
+        """Proves and saves the best program, if it is shorter than before.
+
+        Args:
+          state: the newest state of the run.
+          progress: its totals and metrics.
+
+        Returns:
+          One line of text, or none.
+
+        Raises:
+          NotAProgram: the game reported a program that the proof or the CPU refuses.
+        """
         moves = progress.metrics["best_length"]
         if moves > self.system.game.max_moves:
-            return None
+            return []
         if self.program is not None and moves >= len(self.program.instructions):
-            return None
+            return []
         program = self.system.game.program(np.asarray(state.memory.actions))
         self.proof, self.check = certify(program, self.task)
         self.program = program
@@ -78,91 +85,94 @@ class Findings:
                 "seconds": round(progress.seconds, 1),
                 "iteration": progress.iteration,
             }
-        best = self.folder.path / "best"
         text = printing.att(program, self.task.name.replace("-", "_"), task=self.task.name)
-        write_atomically(best / "program.s", text)
-        write_atomically(best / "found.json", json.dumps(self.record, indent=2) + "\n")
+        write_atomically(self.folder.best / "program.s", text)
+        write_atomically(self.folder.best / "found.json", json.dumps(self.record, indent=2) + "\n")
         self.folder.write_result(self._result())
-        return program
+        on_cpu = ", correct on this CPU" if self.check else ""
+        return [
+            f"{len(program)} instructions for {self.task.name}, proved{on_cpu},"
+            f" after {duration(progress.seconds)} and {progress.games} games"
+        ]
 
-    def _result(self) -> dict[str, Any]:
-        """The shared fields of result.json."""
-        return {
-            "system": "alphadev",
-            "task": self.task.name,
-            "best": self.length,
-            "verified": self.program is not None,
-            "native": None if self.check is None else bool(self.check),
-            "learned": self.learned,
-            "games": self.record.get("games"),
-            "simulations": self.record.get("simulations"),
-            "seconds": self.record.get("seconds"),
-            "seed": self.seed,
-            "device": runs.device_name(),
-            "version": __version__,
-        }
+    def _result(self, **more: Any) -> Result:
+        return Result(
+            system="alphadev",
+            target=self.task.name,
+            best=self.length,
+            verified=self.program is not None,
+            native=None if self.check is None else bool(self.check),
+            learned=self.system.training.learn,
+            games=self.record.get("games"),
+            simulations=self.record.get("simulations"),
+            seconds=self.record.get("seconds"),
+            seed=self.seed,
+            **more,
+        )
 
-    def finish(self, progress: runs.Progress, why: str, measurements: int = 0) -> dict[str, Any]:
-        """The last files: result.json with what the whole run took, and the pictures.
+    def finish(self, progress: Progress, why: str) -> None:
+        """Measures the program, writes the last `result.json`, and draws the pictures.
 
         Args:
-          measurements: of the program's speed beside reference routines (0: none).
+          progress: totals of the run.
+          why: how it ended.
         """
-        timings = self._measure(measurements)
-        result = self._result() | {
-            "ended": why,
-            "total_games": progress.games,
-            "total_simulations": progress.simulations,
-            "total_seconds": round(progress.seconds, 1),
-            "cycles": {name: round(timing.ticks, 2) for name, timing in timings.items()},
-            "versions": runs.versions(),
-        }
-        self.folder.write_result(result)
+        self._measure()
+        self.folder.write_result(
+            self._result(
+                ended=why,
+                total_games=progress.games,
+                total_simulations=progress.simulations,
+                total_seconds=round(progress.seconds, 1),
+                details={"cycles": {n: round(t.ticks, 2) for n, t in self.timings.items()}},
+            )
+        )
         panels = {"best length": ["best_length", "limit"], "games solved": ["play/solved"]}
         if self.system.training.learn:
             panels["policy loss"] = ["learn/policy_loss"]
             panels["value error"] = ["learn/value_error"]
-        runs.draw_curves(self.folder, panels, f"{self.task.name}, seed {self.seed}")
+        draw_curves(self.folder, panels, f"{self.task.name}, seed {self.seed}")
         if self.program is not None:
-            from alphajax.alphadev.programs import pictures
-
             pictures.draw(self.program, self.task, self.folder.path / "figures" / "program.png")
-        return timings
 
-    def _measure(self, measurements: int) -> dict[str, latency.Timing]:
-        if self.program is None or not measurements or sandbox.unavailable():
-            return {}
+    def _measure(self) -> None:
+        if self.program is None or not self.measurements or sandbox.unavailable_reason():
+            return
         try:
-            return latency.measure({"found": self.program}, self.task, measurements)
+            self.timings = latency.measure({"found": self.program}, self.task, self.measurements)
         except native.NativeError as error:  # the result stands without it
             self.record["not measured"] = str(error)
-            return {}
 
-    def summary(self, timings: dict[str, latency.Timing], goal: int | None) -> str:
-        """The end of a run in words: the program, its proof, how long, how fast, where it lies."""
-        from alphajax.display import duration
+    def summary(self, goal: int | None) -> str:
+        """The end of a run in words: the program, its proof, the cost, its latency, the folder.
 
+        Args:
+          goal: the number of instructions that was wanted, if any.
+
+        Returns:
+          Paragraphs.
+        """
         if self.program is None or self.proof is None:
-            return f"no right program was found\n\neverything is in {self.folder.path}"
-        counts = ", ".join(f"{n} {op}" for op, n in analysis.count(self.program).items())
+            return f"no right program was found\n\nall files are in {self.folder.path}"
+        counts = ", ".join(f"{n} {op}" for op, n in analysis.count_opcodes(self.program).items())
         known = [f"{self.record['instructions']} instructions ({counts})"]
         for who, number in (("human", self.task.human), ("AlphaDev", self.task.alphadev)):
             if number:
                 known.append(f"{who}: {number}")
-        native_says = self.check or f"not run on this CPU: {sandbox.unavailable()}"
+        native_says = self.check or f"not run on this CPU: {sandbox.unavailable_reason()}"
+        learning = "" if self.system.training.learn else ", without learning"
         parts = [
             "\n".join(printing.listing(self.program)),
             "; ".join(known),
             f"proved {self.proof}\n{native_says}",
             f"found after {duration(self.record['seconds'])}, {self.record['games']:,} games and"
-            f" {self.record['simulations']:,} simulations"
-            + ("" if self.learned else ", without learning"),
+            f" {self.record['simulations']:,} simulations{learning}",
         ]
-        if timings:
-            widest = max(map(len, timings))
-            rows = [f"  {name:<{widest}}  {timing}" for name, timing in timings.items()]
+        if self.timings:
+            widest = max(map(len, self.timings))
+            rows = [f"  {name:<{widest}}  {timing}" for name, timing in self.timings.items()]
             parts.append("\n".join(["for one input on this CPU (5th percentile):", *rows]))
         if goal and len(self.program) > goal:
             parts.append(f"{goal} instructions were not reached in this run")
-        parts.append(f"everything is in {self.folder.path}")
+        parts.append(f"all files are in {self.folder.path}")
         return "\n\n".join(parts)

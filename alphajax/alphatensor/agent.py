@@ -1,231 +1,183 @@
-"""AlphaTensor as one system: how games start, and what is kept of them.
+"""AlphaTensor as one system: how games start, what a run remembers, and what it learns from.
 
-Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs it.
+Fawzi et al., Nature 610:47 (2022), Methods, "Training regime".  `alphajax.training` runs the
+system. No decomposition of the target enters the training data.
 
-No decomposition of the target is ever given (but the naive one, where beams begin inside finished games: `inside.py`).
-The move limit of a target starts at its naive rank and becomes one less than the best rank found so far, at once or
-step by step (`MixConfig.mastery`): a game that could still end well with more moves would teach the search to be
-content with them.
+The move limit of a target is its naive rank at first, and then one less than the best rank found so
+far, at once or by a curriculum (`MixConfig.limit_quantile`).  If more moves were allowed, games
+would teach the search to be content with them.
 """
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from alphajax import games, replay
-from alphajax.alphatensor.beam import beam, equivalence_hash, neighbourhoods
-from alphajax.alphatensor.beam.beam import BeamConfig
-from alphajax.alphatensor.beam.neighbourhoods import InsideConfig
+from alphajax.alphatensor.beam import beam, equivalence_hash
+from alphajax.alphatensor.beam.config import BeamConfig
 from alphajax.alphatensor.game import bases
 from alphajax.alphatensor.game.bases import Basis
 from alphajax.alphatensor.game.tensor_game import State, TensorGame
-from alphajax.alphatensor.learning import archive, batches
-from alphajax.alphatensor.learning.archive import Finished, Start
+from alphajax.alphatensor.learning import archive, batches, memories
+from alphajax.alphatensor.learning.archive import ArchivedGame, Start
 from alphajax.alphatensor.learning.batches import Item, MixConfig
-from alphajax.alphatensor.network.policy import Batch, NetworkConfig, NetworkPolicy, UniformPolicy
+from alphajax.alphatensor.learning.memories import Memory
+from alphajax.alphatensor.network.network import NetworkConfig
+from alphajax.alphatensor.network.policy import Batch, NetworkPolicy, UniformPolicy
 from alphajax.search import SearchConfig
-from alphajax.training import AXIS, TrainingConfig
-
-
-class Memory(NamedTuple):
-    """The best decomposition of each target in the canonical basis, and the best finished games.
-
-    `rank` is R + 1, one more than the naive rank of the largest target, while there is none.
-    """
-
-    rank: Int[Array, " targets"]
-    factors: Int[Array, "targets R 3 S"]
-    finished: replay.Replay
-    limit: Int[Array, " targets"]
-    """Moves allowed."""
-    tally: Int[Array, "targets R+2"]
-    """Of the games of an iteration that began anew, how many ended at each rank, R + 1 where they kept no limit; 0
-    until it is played."""
-    waited: Int[Array, ""]
-    """Iterations of games since the present network lowered a rank or a limit, or began."""
-    networks: Int[Array, ""]
-    """The present network's number, from 1."""
+from alphajax.system import Metrics, System, TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlphaTensor:
-    """The whole agent as one hashable configuration; a `System` for `alphajax.training`."""
+class AlphaTensor(System):
+    """The whole agent as one hashable configuration."""
 
     game: TensorGame
+    """Rules and targets."""
     network: NetworkConfig = NetworkConfig()
+    """Sizes of the network."""
     search: SearchConfig = SearchConfig()
+    """Tree search of a move."""
     training: TrainingConfig = TrainingConfig()
+    """How much is played and learned."""
     mix: MixConfig = MixConfig()
+    """How games start and what a batch consists of."""
     beam: BeamConfig = BeamConfig()
-    """Beyond the paper: after each iteration's games, a beam looks for a lower rank than the best."""
-    inside: InsideConfig = InsideConfig()
-    """Beyond the paper: where beams begin."""
+    """Beam search for a lower rank after each iteration's games; width 0: none (the paper)."""
     uniform: bool = False
-    """The control: candidates drawn uniformly, no network."""
+    """Control without a network: candidates are drawn uniformly."""
+    preset_knowledge: tuple[str, ...] = ()
+    """Prior knowledge that went into the choice of this configuration, a phrase each."""
 
-    def __post_init__(self):
-        if self.game.symmetry.order > 1 and self.network.signed_permutations:
-            symmetries = ", ".join(f"game.{name}" for name in self.game.symmetries)
+    def __post_init__(self) -> None:
+        game, num_targets = self.game, len(self.game.targets)
+        if game.symmetry_group.order > 1 and self.network.signed_permutations:
             raise ValueError(
-                "network.signed_permutations: received True; expected False, because moves are"
-                f" orbits ({symmetries}), and a signed permutation does not keep a tensor symmetric"
+                "network.signed_permutations: received True with moves that are symmetry orbits"
+                f" ({', '.join(game.symmetries)}); expected False, because a signed permutation"
+                " does not keep a tensor symmetric"
             )
-        if self.training.winners and len(self.game.targets) > 1:
+        if self.training.resampling_temperature and num_targets > 1:
             raise ValueError(
-                f"winners: received {self.training.winners} with {len(self.game.targets)} targets; expected 0, because"
-                " games on one target would take the places of games on another"
+                "training.resampling_temperature: received"
+                f" {self.training.resampling_temperature} with {num_targets} targets; expected 0,"
+                " because games on different targets would be resampled against each other"
             )
-        if self.beam.width and len(self.game.targets) > 1:
+        if self.beam.width and num_targets > 1:
             raise ValueError(
-                f"beam.width: received {self.beam.width} with {len(self.game.targets)} targets; expected 0, because all"
-                " games of a beam begin with one"
+                f"beam.width: received {self.beam.width} with {num_targets} targets; expected 0,"
+                " because a beam search has one target"
             )
-        if self.beam.classes and not equivalence_hash.told_apart_in(self.game):
-            shapes = ", ".join(str(target.shape) for target in self.game.targets)
+        if self.beam.equivalence_classes and not equivalence_hash.is_supported(game):
+            shapes = ", ".join(str(target.shape) for target in game.targets)
             raise ValueError(
-                f"beam.classes: received True over {self.game.ring.name}, shape {shapes}, orbits of"
-                f" {self.game.symmetry.order}; expected Z2, modes of at most {equivalence_hash.LONGEST}, and moves of one term"
+                f"beam.equivalence_classes: received True over {game.ring.name}, shape {shapes},"
+                f" symmetry orbits of {game.symmetry_group.order}; expected Z2, modes of at most"
+                f" {equivalence_hash.MAX_LENGTH}, and moves of one term"
             )
         if not self.training.games and not self.beam.width:
             raise ValueError(
-                "training.games: received 0 without a beam; expected 1 or more, or beam.width above 0"
+                "training.games: received 0 without a beam; expected 1 or more, or beam.width"
+                " above 0"
             )
-        if self.inside.moves:
-            self._check_inside()
         if self.uniform and self.training.learn:
             raise ValueError(
                 "uniform: received True with training.learn True; expected learn False"
             )
 
-    def _check_inside(self):
-        inside, beam, game = self.inside, self.beam, self.game
-        for what, good in (
-            (
-                "beam.width of at least inside.games * inside.beginnings",
-                beam.width >= inside.games * inside.beginnings,
-            ),
-            (
-                "beam.samples of 32 for each beginning or more",
-                beam.turns >= inside.games * inside.beginnings,
-            ),
-            ("beam.moves of at least inside.moves", beam.moves >= inside.moves),
-            ("no beam.classes, no beam.views", not beam.classes and not beam.views),
-            ("inside.draws of at least inside.beginnings", inside.draws >= inside.beginnings),
-            (
-                "inside.games * inside.draws that is a multiple of 32",
-                inside.games * inside.draws % 32 == 0,
-            ),
-            (
-                "one target, over Z2, and moves of one term",
-                len(game.targets) == 1 and game.ring.modulus == 2 and game.symmetry.order == 1,
-            ),
-            ("modes of at most 31, as vectors are bit masks", game.side <= 31),
-            (
-                "training.games=0 and mix.best_share=0.0",
-                not self.training.games and not self.mix.best_share,
-            ),
-        ):
-            if not good:
-                raise ValueError(f"inside.moves: received {inside.moves}; that needs {what}")
-
-    @cached_property
-    def playing(self) -> TensorGame:
-        """The game that the network plays."""
-        return neighbourhoods.small_game(self.game, self.inside) if self.inside.moves else self.game
+    @property
+    def network_game(self) -> TensorGame:
+        """The game whose residuals the network sees."""
+        return self.game
 
     @property
-    def policy(self):
-        policy = NetworkPolicy(game=self.playing, config=self.network)
-        return (
-            UniformPolicy(game=self.playing, token_entries=self.network.token_entries)
-            if (self.uniform)
-            else policy
-        )
+    def policy(self) -> NetworkPolicy | UniformPolicy:
+        """The network, or the control without one."""
+        game = self.network_game
+        if self.uniform:
+            return UniformPolicy(game=game, token_entries=self.network.token_entries)
+        return NetworkPolicy(game=game, config=self.network)
 
     @property
     def max_steps(self) -> int:
+        """R, the longest possible game."""
         return self.game.max_moves
 
-    def init_memory(self, devices: int) -> Memory:
-        rank, side, count = self.game.max_moves, self.game.side, len(self.game.targets)
-        finished = Finished(
-            factors=jax.ShapeDtypeStruct((rank, 3, side), jnp.int8),
-            rank=jax.ShapeDtypeStruct((), jnp.int32),
-            dims=jax.ShapeDtypeStruct((3,), jnp.int8),
-            target=jax.ShapeDtypeStruct((), jnp.int32),
-            basis=jax.eval_shape(lambda: bases.identity(self.game.side)),
-        )
-        return Memory(
-            rank=jnp.full((count,), rank + 1, jnp.int32),
-            factors=jnp.zeros((count, rank, 3, side), jnp.int32),
-            # One generation after another.
-            finished=replay.empty(
-                finished,
-                self.inside.games * devices if self.inside.moves else self.mix.pool,
-                devices,
-            ),
-            limit=jnp.array(self._naive, jnp.int32),
-            tally=jnp.zeros((count, rank + 2), jnp.int32),
-            waited=jnp.int32(0),
-            networks=jnp.int32(1),
-        )
-
     @property
-    def _naive(self) -> list[int]:
-        return [target.naive_rank(self.game.ring.modulus) for target in self.game.targets]
-
-    @property
-    def given(self) -> np.ndarray:
-        """Terms of each target that every scheme of it begins with; ranks and limits in the memory are without them."""
+    def num_fixed_terms(self) -> Int[np.ndarray, " targets"]:
+        """Number of prescribed terms (diagonal cubes) of each target; ranks in memory exclude
+        them."""
         return np.array([len(target.cubes) for target in self.game.targets], np.int32)
 
-    def memory_spec(self):
-        whole = P()
-        return Memory(whole, whole, P(AXIS), whole, whole, whole, whole)
+    def prior_knowledge(self) -> tuple[str, ...]:
+        """Prior knowledge that a run is given beyond the rules of the game, a phrase each."""
+        phrases = list(self.preset_knowledge)
+        if self.game.symmetry_group.order > 1:
+            names = ", ".join(self.game.symmetries)
+            phrases.insert(0, f"symmetry-orbit moves ({names}): symmetries of the target tensor")
+        if self.num_fixed_terms.any():
+            phrases.append("fixed terms: cubes of the diagonal")
+        return tuple(phrases)
 
-    def renew(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
-        """Whether the network is given up, and the memory that the next one begins with."""
-        if not self.mix.patience:
+    def pool_size(self, devices: int) -> int:
+        """Finished games that are remembered, on all devices together."""
+        return self.mix.pool
+
+    def init_memory(self, devices: int) -> Memory:
+        """The memory of a run that has found nothing.
+
+        Args:
+          devices: over which finished games are sharded.
+        """
+        return memories.empty(self.game, self.pool_size(devices), devices)
+
+    def memory_spec(self) -> Memory:
+        """How each part of the memory is sharded."""
+        return memories.specs()
+
+    def reset_network(self, memory: Memory) -> tuple[Bool[Array, ""], Memory] | None:
+        """Whether to start over with a new network, and the memory it starts with.
+
+        The best ranks stay; finished games and lowered limits are given up.
+        """
+        if not self.mix.reset_after:
             return None
-        pool = memory.finished
-        return memory.waited >= self.mix.patience, memory._replace(
-            finished=pool._replace(
-                next=jnp.zeros_like(pool.next), filled=jnp.zeros_like(pool.filled)
-            ),
-            limit=jnp.array(self._naive, jnp.int32),
-            waited=jnp.int32(0),
-            networks=memory.networks + 1,
-        )
+        return memory.stagnation >= self.mix.reset_after, memories.reset(memory, self.game)
 
-    def item(self) -> Item:
-        state = jax.eval_shape(self.playing.init, jax.random.key(0))
-        k = self.search.candidates
+    def item(self) -> Any:
+        """Shapes and dtypes of a replay item (`Item`)."""
+        game, k = self.network_game, self.search.candidates
+        shape: Any = jax.ShapeDtypeStruct
+        state = jax.eval_shape(game.init, jax.random.key(0))
         return Item(
-            observation=jax.eval_shape(self.playing.observe, state),
-            actions=jax.ShapeDtypeStruct((k, 3, self.playing.side), jnp.int8),
-            weights=jax.ShapeDtypeStruct((k,), jnp.float32),
-            value=jax.ShapeDtypeStruct((), jnp.float32),
+            observation=jax.eval_shape(game.observe, state),
+            actions=shape((k, 3, game.side), jnp.int8),
+            weights=shape((k,), jnp.float32),
+            value=shape((), jnp.float32),
         )
 
     def limits(self, memory: Memory) -> Int[Array, " targets"]:
-        """Moves allowed on each target: naive rank, or fewer, down to one less than the best so far."""
-        naive = np.array(self._naive, np.int32)
-        return jnp.maximum(
-            memory.limit if self.mix.mastery else jnp.minimum(naive, memory.rank - 1), 1
-        )
+        """Terms allowed on each target: at most its naive rank, at least 1."""
+        lower = jnp.minimum(memories.naive_ranks(self.game), memory.rank - 1)
+        return jnp.maximum(memory.limit if self.mix.limit_quantile else lower, 1)
 
     def start(self, key: jax.Array, memory: Memory, count: int) -> tuple[State, Start]:
-        """Games on targets drawn uniformly, each in a basis of its own (or the canonical one); some of them inside
-        finished ones."""
+        """First states of games: from targets drawn uniformly, and from archived games.
+
+        Args:
+          key: consumed.
+          memory: one device's.
+          count: number of games.
+
+        Returns:
+          States `[count, ...]`, and how each game started.
+        """
         limits = self.limits(memory)
-        nothing = jnp.zeros((self.game.max_moves, 3, self.game.side), jnp.int8)
+        no_moves = jnp.zeros((self.game.max_moves, 3, self.game.side), jnp.int8)
 
         def one(key):
             target_key, canonical_key, basis_key = jax.random.split(key, 3)
@@ -233,232 +185,241 @@ class AlphaTensor:
             state = self.game.start(target, limits[target])
             basis = bases.identity(self.game.side)
             if self.mix.canonical_share < 1:
-                plain = jax.random.bernoulli(canonical_key, self.mix.canonical_share)
-                state, basis = self._in_basis(
-                    basis_key, state, jnp.where(plain, 0.0, self.mix.basis_density)
-                )
-            return state, Start(target, basis, nothing, state.moves)
+                is_canonical = jax.random.bernoulli(canonical_key, self.mix.canonical_share)
+                density = jnp.where(is_canonical, 0.0, self.mix.basis_density)
+                state, basis = self.change_basis(basis_key, state, density)
+            return state, Start(target, basis, no_moves, state.moves)
 
-        fresh = jax.vmap(one)(jax.random.split(key, count))
-        inside = self._inside(count)
-        if not inside:
-            return fresh
-        draw_key, key = jax.random.split(jax.random.fold_in(key, count))
-        kept = archive.draw(draw_key, memory.finished, memory.rank, inside)
-        begun = archive.begin(key, kept, self.game, limits)
-        there = jnp.any(memory.finished.filled > 0)
+        from_target = jax.vmap(one)(jax.random.split(key, count))
+        num_archived = self._num_archived(count)
+        if not num_archived:
+            return from_target
+        sample_key, key = jax.random.split(jax.random.fold_in(key, count))
+        sampled = archive.sample_games(sample_key, memory.pool, memory.rank, num_archived)
+        from_archive = archive.start_from_archive(key, sampled, self.game, limits)
+        has_games = jnp.any(memory.pool.filled > 0)
 
-        def first(new, old):
-            return jnp.concatenate([jnp.where(there, new, old[:inside]), old[inside:]])
+        def join(archived, new):
+            first = jnp.where(has_games, archived, new[:num_archived])
+            return jnp.concatenate([first, new[num_archived:]])
 
-        return jax.tree.map(first, begun, fresh)
+        return jax.tree.map(join, from_archive, from_target)
 
-    def groups(self, count: int) -> tuple[int, ...]:
-        """Games that begin inside finished ones, then the others.
+    def resampling_groups(self, count: int) -> tuple[int, ...]:
+        """Sizes of the groups within which games are resampled: from the archive, from the target.
 
-        The value of what is almost finished is known, of a beginning it is a guess that most games fall short
-        of: were they rivals, no game would go on that began anew."""
-        inside = self._inside(count)
-        return tuple(size for size in (inside, count - inside) if size)
+        Values near the end of a game are exact, values of a first state are optimistic.  In one
+        group, no game from the target would be continued.
+        """
+        num_archived = self._num_archived(count)
+        return tuple(size for size in (num_archived, count - num_archived) if size)
 
-    def _inside(self, count: int) -> int:
+    def _num_archived(self, count: int) -> int:
+        """Games out of `count` that start from archived ones."""
         return round(count * self.mix.archive_share)
 
-    def _in_basis(self, key, state: State, density) -> tuple[State, Basis]:
-        """A first state in a random basis of at most that density; 0: in the canonical one."""
-        plain = bases.identity(self.game.side)
-        basis = self._random_basis(key, state.dims, density)
+    def change_basis(
+        self, key: jax.Array, state: State, max_density: float | Float[Array, ""]
+    ) -> tuple[State, Basis]:
+        """A first state in a random basis.
+
+        Args:
+          key: consumed.
+          state: in the canonical basis.
+          max_density: as for `random_basis`; 0: the state stays in the canonical basis.
+
+        Returns:
+          The state in the new basis, and the basis.
+        """
+        canonical = bases.identity(self.game.side)
+        basis = self.random_basis(key, state.dims, max_density)
         tensor = bases.change_tensor(state.residual, basis.matrices, self.game.ring)
-        # An entry too large for the residual's dtype: play this one in the canonical basis.
-        fits = jnp.all(jnp.abs(tensor) <= self.game.largest_start) & (density > 0)
-        basis = jax.tree.map(lambda a, b: jnp.where(fits, a, b), basis, plain)
-        tensor = jnp.where(fits, tensor, state.residual).astype(self.game.dtype)
+        # An entry that is too large for the residual's dtype: the game is played as it is.
+        is_changed = jnp.all(jnp.abs(tensor) <= self.game.max_start_entry) & (max_density > 0)
+        basis = jax.tree.map(lambda a, b: jnp.where(is_changed, a, b), basis, canonical)
+        tensor = jnp.where(is_changed, tensor, state.residual).astype(self.game.dtype)
         return state._replace(residual=tensor), basis
 
-    def _random_basis(self, key, dims, most) -> Basis:
-        mix, game = self.mix, self.game
-        equal = all(len(set(target.shape)) == 1 for target in game.targets)
-        shared = mix.shared_basis and equal
-        density_key, key = jax.random.split(key)
-        density = jax.random.uniform(density_key, maxval=most)
-        # What only cycles modes is kept by any basis that is the same in all three: these are more.
-        if game.symmetries not in ((), ("cyclic",)):
-            return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry)
-        return bases.random_basis(key, game.ring, game.side, dims, density, shared or game.cyclic)
+    def random_basis(
+        self, key: jax.Array, dims: Int[Array, "3"], max_density: float | Float[Array, ""]
+    ) -> Basis:
+        """A random basis under which residuals keep the symmetry of the game.
 
-    def explore(self, params, key: jax.Array, memory: Memory):
-        """A beam for fewer terms than the best known, or inside finished games for as many in another way; what it
-        finds is remembered as played games are."""
+        Args:
+          key: consumed.
+          dims: lengths of the modes.
+          max_density: the off-diagonal density is uniform from [0, this].
+        """
+        game = self.game
+        has_equal_modes = all(len(set(target.shape)) == 1 for target in game.targets)
+        shared = self.mix.shared_basis and has_equal_modes
+        density_key, key = jax.random.split(key)
+        density = jax.random.uniform(density_key, maxval=max_density)
+        # Any basis that is the same in all three modes keeps the cyclic symmetry.
+        if game.symmetries not in ((), ("cyclic",)):
+            return bases.symmetric_basis(key, game.ring, dims, density, game.symmetry_group)
+        shared = shared or "cyclic" in game.symmetries
+        return bases.random_basis(key, game.ring, game.side, dims, density, shared)
+
+    def explore(self, params: Any, key: jax.Array, memory: Memory) -> tuple[Memory, Any, Metrics]:
+        """A beam search from the target for fewer terms than the best known.
+
+        Args:
+          params: of the policy.
+          key: consumed.
+          memory: one device's; finished games of the beam are added.
+
+        Returns:
+          The memory, no replay items, and sums to add up over devices.
+        """
         if not self.beam.width:
             return memory, None, {}
-        if self.inside.moves:
-            return self._explore_inside(params, key, memory)
         basis_key, key = jax.random.split(key)
         limit = jnp.minimum(self.limits(memory)[0], jnp.maximum(memory.rank[0] - 1, 1))
-        state, basis = self._in_basis(
-            basis_key, self.game.start(jnp.int32(0), limit), self.beam.basis_density
-        )
-
-        def basis_of_games(key):
-            return self._random_basis(key, state.dims, self.mix.basis_density)
-
-        seen = jax.tree.map(lambda x: x[None], self.game.observe(state))
-        ended, sampled = beam.search(
-            params, key, seen, jnp.ones(1, bool), self.game, self.policy, self.beam, basis_of_games
-        )
-        rank = self.game.max_moves
-        moves = jnp.zeros(
-            (self.beam.width, max(rank, self.beam.moves), 3, self.game.side), jnp.int8
-        )
-        moves = moves.at[:, : self.beam.moves].set(ended.moves)[:, :rank]
-        memory, found = self._remember(memory, moves, limit - ended.left, ended.left >= 0, basis)
-        return memory, None, {"beam_solved": found, "beam_moves": sampled}
-
-    def _explore_inside(self, params, key: jax.Array, memory: Memory):
-        choose_key, begin_key, settle_key, key = jax.random.split(key, 4)
-        kept = neighbourhoods.choose(choose_key, memory.finished, self.game, self.inside)
-        begun = neighbourhoods.begin(
-            params,
-            begin_key,
-            kept,
-            self.game,
-            self.playing,
-            self.policy,
-            self.inside,
-            math.gcd(self.inside.games * self.inside.draws, self.beam.block_size()),
-        )
-        ended, sampled = beam.search(
+        state = self.game.start(jnp.int32(0), limit)
+        state, basis = self.change_basis(basis_key, state, self.beam.basis_density)
+        result = beam.search(
             params,
             key,
-            begun.seen,
-            jnp.isfinite(begun.score),
-            self.playing,
+            jax.tree.map(lambda x: x[None], self.game.observe(state)),
+            jnp.ones(1, bool),
+            self.game,
             self.policy,
             self.beam,
-            lambda _: bases.identity(self.playing.side),
+            lambda key: self.random_basis(key, state.dims, self.mix.basis_density),
         )
-        moves = neighbourhoods.settled(settle_key, kept, begun, ended)
-        factors = neighbourhoods.played(kept, begun, moves)
-        rank = jnp.sum(jnp.any(factors, axis=(-2, -1)), axis=1)
-        there = jnp.ones(rank.shape, bool)
-        # Also games that stayed as they were: the new generation takes all places of the old one.
-        memory, found = self._remember(
-            memory, factors, rank, there, bases.identity(self.game.side), again=True
-        )
-        item = neighbourhoods.lesson(begun, moves, self.search.candidates)
-        return memory, item, {"beam_solved": found, "beam_moves": sampled}
+        finished, rank = result.games, self.game.max_moves
+        shape = (self.beam.width, max(rank, self.beam.moves), 3, self.game.side)
+        moves = jnp.zeros(shape, jnp.int8).at[:, : self.beam.moves].set(finished.moves)[:, :rank]
+        is_finished = finished.remaining >= 0
+        games = self.archived(moves, limit - finished.remaining, is_finished, basis)
+        is_new = is_finished & archive.is_new(games, memory.pool, self.game)
+        memory = memories.remember(memory, games, is_new, self.game)
+        return memory, None, beam_sums(result, is_new)
 
-    def _remember(self, memory: Memory, factors, rank, there, basis: Basis, again: bool = False):
-        """The memory with a beam's games that are there and new, or also those that it has; and how many it had not
-        (which may be the last generation's only)."""
+    def archived(
+        self,
+        factors: Int[Array, "N R 3 S"],
+        rank: Int[Array, " N"],
+        is_finished: Bool[Array, " N"],
+        basis: Basis,
+    ) -> ArchivedGame:
+        """Finished games on the first target, all in one basis.
+
+        Args:
+          factors: their moves.
+          rank: their terms.
+          is_finished: which of them are; the others get rank R + 1.
+          basis: of the moves.
+        """
+        count = factors.shape[0]
         dims, target = np.array(self.game.targets[0].shape, np.int8), np.int32(0)
-        found = Finished(
-            factors,
-            jnp.where(there, rank, self.game.max_moves + 1).astype(jnp.int32),
-            *jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (factors.shape[0], *x.shape)), (dims, target, basis)
-            ),
+        dims, target, basis = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (count, *x.shape)), (dims, target, basis)
         )
-        new = there & archive.new(found, memory.finished, self.game)
-        after = self._record(memory, found)
-        lower = jnp.any(after.rank < memory.rank)
-        memory = after._replace(
-            finished=replay.write(memory.finished, found, there if again else new),
-            waited=jnp.where(lower, 0, memory.waited),
-        )
-        return memory, jnp.sum(new, dtype=jnp.int32)
+        rank = jnp.where(is_finished, rank, self.game.max_moves + 1).astype(jnp.int32)
+        return ArchivedGame(factors, rank, dims, target, basis)
 
-    def _record(self, memory: Memory, found: Finished) -> Memory:
-        """The best of each target, in the canonical basis."""
-        # A changed basis cannot make a wrong zero: it is undone on factors, and the host verifies.
-        for index in range(len(self.game.targets)):
-            ranks = jnp.where(found.target == index, found.rank, self.game.max_moves + 1)
-            best = jnp.argmin(ranks)
-            back = bases.change_factors(
-                found.factors[best], found.basis.inverses[best], self.game.ring
-            )
-            better = ranks[best] < memory.rank[index]
-            memory = memory._replace(
-                rank=memory.rank.at[index].min(ranks[best]),
-                factors=memory.factors.at[index].set(
-                    jnp.where(better, back, memory.factors[index])
-                ),
-            )
-        return memory
+    def finish(
+        self, memory: Memory, states: State, context: Start, played: games.Trajectories
+    ) -> tuple[Memory, Any, Bool[Array, " N"], Metrics]:
+        """Adds played games to the memory, and their positions to the replay.
 
-    def finish(self, memory: Memory, states: State, context: Start, played: games.Trajectories):
-        """Finished games into the memory, all positions into the replay with their observed return."""
-        target, basis, prefix, begun = jax.tree.map(lambda x: x[played.origin], context)
-        # The last orbit may take more terms than were left.
-        solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
-        rank = jnp.where(solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
-        before = memory.rank
+        Args:
+          memory: one device's.
+          states: the last states.
+          context: how the games started.
+          played: their moves.
+
+        Returns:
+          The memory; replay items with the observed return as value, and their mask; and sums to
+          add up over devices.
+        """
+        target, basis, prefix, num_given = jax.tree.map(lambda x: x[played.origin], context)
+        # The last orbit may have more terms than were left.
+        is_solved = ~jnp.any(states.residual, axis=(1, 2, 3)) & (states.moves <= states.limit)
+        rank = jnp.where(is_solved, states.moves, self.game.max_moves + 1).astype(jnp.int32)
         moves = jnp.where(played.mask[..., None, None], played.steps.action.factors, 0)
-        factors = (
-            archive.join(prefix, moves.astype(jnp.int8)) if self.mix.archive_share else moves
-        )  # [B, R, 3, S]
-        kept = Finished(factors.astype(jnp.int8), rank, states.dims, target, basis)
-        memory = self._record(memory, kept)
-        lower = jnp.any(memory.rank < before)
-        # Games inside those that kept the limit need only repeat them.
-        tally = jnp.zeros_like(memory.tally).at[target, rank].add((begun == 0).astype(jnp.int32))
-        memory = memory._replace(waited=jnp.where(lower, 0, memory.waited + 1), tally=tally)
-        finished = solved
+        factors = moves  # [B, R, 3, S]
         if self.mix.archive_share:
-            factors, rank, finished = archive.completed(factors, rank, states, self.game)
-            kept = kept._replace(factors=factors.astype(jnp.int8), rank=rank)
-        memory = memory._replace(finished=replay.write(memory.finished, kept, finished))
+            factors = archive.join(prefix, moves.astype(jnp.int8))
+        finished = ArchivedGame(factors.astype(jnp.int8), rank, states.dims, target, basis)
+        before = memory.rank
+        memory = memories.record_best(memory, finished, self.game)
+        is_lower = jnp.any(memory.rank < before)
+        # Games from the archive are easier: they do not count.
+        from_target = (num_given == 0).astype(jnp.int32)
+        histogram = jnp.zeros_like(memory.rank_histogram).at[target, rank].add(from_target)
+        is_finished = is_solved
+        if self.mix.archive_share:
+            factors, rank, is_finished = archive.complete_with_one_term(
+                factors, rank, states, self.game
+            )
+            finished = finished._replace(factors=factors.astype(jnp.int8), rank=rank)
+        memory = memory._replace(
+            stagnation=jnp.where(is_lower, 0, memory.stagnation + 1),
+            rank_histogram=histogram,
+            pool=replay.write(memory.pool, finished, is_finished),
+        )
         steps, value = played.steps, games.returns(played.rewards)
         items = Item(steps.observation, steps.search.actions.factors, steps.search.weights, value)
-        flat = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
+        items = jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), items)
+        error = jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
         sums = {
-            "solved": jnp.sum(solved, dtype=jnp.int32),
-            "return": jnp.sum(value[:, 0] - begun),
-            "root_value_error": jnp.sum(
-                jnp.where(played.mask, jnp.abs(steps.search.value - value), 0.0)
-            ),
+            "solved": jnp.sum(is_solved, dtype=jnp.int32),
+            "return": jnp.sum(value[:, 0] - num_given),
+            "root_value_error": jnp.sum(error),
         }
-        return memory, flat, played.mask.reshape(-1), sums
+        return memory, items, played.mask.reshape(-1), sums
 
-    def agree(self, memory: Memory):
-        """Every device takes the best decomposition that any of them has."""
-        ranks = jax.lax.all_gather(memory.rank, AXIS)  # [devices, targets]
-        winner = jnp.argmin(ranks, axis=0)
-        mine = (jax.lax.axis_index(AXIS) == winner)[:, None, None, None]
-        factors = jax.lax.psum(jnp.where(mine, memory.factors, 0), AXIS)
-        waited = jax.lax.pmin(memory.waited, AXIS)
-        memory = memory._replace(rank=jnp.min(ranks, axis=0), factors=factors, waited=waited)
-        memory = self._lower_limits(memory._replace(tally=jax.lax.psum(memory.tally, AXIS)))
-        given = self.given
+    def agree(self, memory: Memory) -> tuple[Memory, Metrics]:
+        """The memory with the best decomposition of any device, and metrics of it.
+
+        Collectives run over `AXIS`.
+        """
+        memory = memories.lower_limits(memories.agree(memory), self.mix.limit_quantile)
         return memory, {
-            "best_rank": memory.rank + given,
-            "limit": self.limits(memory) + given,
-            "networks": memory.networks,
+            "best_rank": memory.rank + self.num_fixed_terms,
+            "limit": self.limits(memory) + self.num_fixed_terms,
+            "num_resets": memory.num_resets,
         }
 
-    def _lower_limits(self, memory: Memory) -> Memory:
-        """To one less than the rank that enough of an iteration's games reached."""
-        reached = jnp.cumsum(memory.tally, axis=1)
-        played = reached[:, -1:]
-        enough = (reached >= self.mix.mastery * played) & (played > 0) & (self.mix.mastery > 0)
-        rank = jnp.argmax(enough, axis=1)
-        limit = jnp.where(enough[:, -1], jnp.minimum(memory.limit, rank - 1), memory.limit)
-        return memory._replace(
-            limit=limit,
-            tally=jnp.zeros_like(memory.tally),
-            waited=jnp.where(jnp.any(limit < memory.limit), 0, memory.waited),
-        )
+    def demonstration_limits(self, memory: Memory) -> Int[Array, " targets"]:
+        """The move limits of the positions that are learned from."""
+        return self.limits(memory)
 
-    def make_batch(self, key, memory: Memory, buffer: replay.Replay, step, count: int) -> Batch:
-        """Demonstrations, the best finished games, and played positions, in fixed shares (`mix`)."""
-        limits = jnp.array([self.playing.max_moves]) if self.inside.moves else self.limits(memory)
+    def make_batch(
+        self, key: jax.Array, memory: Memory, buffer: replay.Replay, count: int
+    ) -> Batch:
+        """A batch of demonstrations, the best finished games, and played positions (`MixConfig`).
+
+        Args:
+          key: consumed.
+          memory: one device's.
+          buffer: of `Item`.
+          count: positions in the batch.
+        """
         return batches.make_batch(
             key,
-            memory.finished,
+            memory.pool,
             memory.rank,
-            limits,
+            self.demonstration_limits(memory),
             buffer,
             count,
-            game=self.playing,
+            game=self.network_game,
             config=self.mix,
         )
+
+
+def beam_sums(result: beam.BeamResult, is_new: Bool[Array, " N"]) -> Metrics:
+    """The sums of one beam search for `explore`.
+
+    Args:
+      result: of the search.
+      is_new: finished games that the memory did not have.
+
+    Returns:
+      "beam_solved", the number of new games; "beam_moves" and "simulations", sampled moves.
+    """
+    solved, moves = jnp.sum(is_new, dtype=jnp.int32), result.num_sampled
+    return {"beam_solved": solved, "beam_moves": moves, "simulations": moves}

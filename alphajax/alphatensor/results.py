@@ -1,7 +1,4 @@
-"""What a run has found: checked exactly on the host before anybody is told, and saved.
-
-The check is `alphajax.alphatensor.schemes.scheme.verify`, which shares no code with the game.
-"""
+"""The best verified schemes of a run, and the files that hold them."""
 
 import json
 import math
@@ -9,206 +6,181 @@ from typing import Any
 
 import numpy as np
 
-from alphajax import __version__, runs
-from alphajax.alphatensor import schemes
+from alphajax.alphatensor import certify
 from alphajax.alphatensor.agent import AlphaTensor
-from alphajax.alphatensor.game.tensors import Target
-from alphajax.alphatensor.schemes import algorithms, files, lifting, pictures
+from alphajax.alphatensor.schemes import Scheme, algorithms, files, lifting, pictures
 from alphajax.alphatensor.schemes.composition import canonical
-from alphajax.alphatensor.schemes.scheme import Scheme
 from alphajax.files import write_atomically
+from alphajax.results import Result
+from alphajax.runs.curves import draw_curves
+from alphajax.runs.display import duration
+from alphajax.runs.folder import RunFolder
+from alphajax.runs.loop import Progress
+from alphajax.training import RunState
 
 
-class NotAScheme(RuntimeError):
-    """The game reported a decomposition that the exact check refuses: a defect, never a result."""
+class RunResults:
+    """The best verified scheme of each target of a run, and the files that hold them.
 
-
-def to_scheme(factors: np.ndarray, rank: int, target: Target, ring: str) -> Scheme:
-    """Factors `[>= rank, 3, S]` of a target as a scheme, its padding cut off, behind the cubes that were given.
-
-    Raises:
-      NotAScheme: it does not decompose the target.
+    Args:
+      system: the agent.
+      folder: its run folder.
+      seed: of the run.
     """
-    u, v, w = (factors[:rank, mode, : target.shape[mode]].T for mode in range(3))
-    if target.cubes:
-        u, v, w = (np.concatenate([np.array(target.cubes).T, x], axis=1) for x in (u, v, w))
-    if ring != "Z":
-        u, v, w = (x % int(ring[1:]) for x in (u, v, w))
-    return checked(Scheme(u, v, w, target.sizes, ring), target)
 
-
-def checked(scheme: Scheme, target: Target) -> Scheme:
-    """The scheme itself, once the exact check has passed.
-
-    Raises:
-      NotAScheme: it does not decompose the target.
-    """
-    # For a matrix product the checker builds the target itself, from the sizes alone.
-    report = schemes.verify(scheme, None if target.sizes else target.array)
-    if not report.ok:
-        raise NotAScheme(f"rank {scheme.rank} for {target.name} over {scheme.ring}: {report}")
-    return scheme
-
-
-class Findings:
-    """The best verified scheme of each target of a run, and the files that hold them."""
-
-    def __init__(self, system: AlphaTensor, folder: runs.RunFolder, seed: int, learned: bool):
-        self.system, self.folder, self.seed, self.learned = system, folder, seed, learned
-        self.ranks = [math.inf] * len(system.game.targets)
-        self.found: list[Scheme | None] = [None] * len(system.game.targets)
-        self.records: list[dict[str, Any]] = [{} for _ in system.game.targets]
+    def __init__(self, system: AlphaTensor, folder: RunFolder, seed: int):
+        self.system, self.folder, self.seed = system, folder, seed
+        count = len(system.game.targets)
+        self.ranks: list[float] = [math.inf] * count
+        self.schemes: list[Scheme | None] = [None] * count
+        self.records: list[dict[str, Any]] = [{} for _ in range(count)]
         self.lifted: dict[str, Scheme] = {}
-        """Of a run modulo 2, by the target's name: what holds over the integers."""
-        self._reload()
+        """Schemes over the integers, by the target's name, of a run modulo 2."""
+        file = folder.best / "found.json"
+        if file.exists():  # a resumed run knows what it had found, and when
+            self.records = json.loads(file.read_text())
 
-    def _reload(self) -> None:
-        """A resumed run knows what it had found, and when."""
-        file = self.folder.path / "best" / "found.json"
-        if file.exists():
-            for index, record in enumerate(json.loads(file.read_text())):
-                self.records[index] = record
-
-    def name(self, scheme: Scheme) -> str:
-        index = next(i for i, found in enumerate(self.found) if found is scheme)
-        return self.system.game.targets[index].name
-
-    def worst(self) -> float:
-        """The largest best rank of any target."""
-        return max(self.ranks)
+    def is_reached(self, goal: int) -> bool:
+        """Whether every target has a scheme of at most that rank."""
+        return max(self.ranks) <= goal
 
     def best_text(self) -> str:
-        shown = [
-            f"{target.name}: {'none' if rank == math.inf else rank}"
-            for target, rank in zip(self.system.game.targets, self.ranks, strict=True)
-        ]
-        return shown[0].split(": ")[1] if len(shown) == 1 else ", ".join(shown)
+        """The best rank of each target, in words."""
+        shown = ["none" if rank == math.inf else str(rank) for rank in self.ranks]
+        if len(shown) == 1:
+            return shown[0]
+        names = [target.name for target in self.system.game.targets]
+        return ", ".join(f"{name}: {rank}" for name, rank in zip(names, shown, strict=True))
 
-    def update(self, state, progress: runs.Progress) -> list[Scheme]:
-        """Verifies and saves whatever is better than before; returns it."""
-        ranks, given = progress.metrics["best_rank"], self.system.given.tolist()
-        better = [
-            i
-            for i, rank in enumerate(ranks)
-            if rank < self.ranks[i] and rank - given[i] <= self.system.game.max_moves
-        ]
-        if not better:
-            return []
-        factors = np.asarray(state.memory.factors)
-        new = []
+    def update(self, state: RunState, progress: Progress) -> list[str]:
+        """Verifies and saves the schemes that are better than before.
+
+        Args:
+          state: the newest state of the run.
+          progress: its totals and metrics.
+
+        Returns:
+          One line of text for each new scheme.
+
+        Raises:
+          NotAScheme: the game reported a decomposition that the exact check refuses.
+        """
+        ranks = progress.metrics["best_rank"]
+        fixed = self.system.num_fixed_terms.tolist()
+        limit = self.system.game.max_moves
+        better = [i for i, r in enumerate(ranks) if r < self.ranks[i] and r - fixed[i] <= limit]
         for index in better:
-            target = self.system.game.targets[index]
-            terms = factors[index]
-            if self.system.game.symmetry.order > 1:
-                terms = self.system.game.symmetry.expand(terms, self.system.game.ring)
-            scheme = to_scheme(
-                terms, ranks[index] - given[index], target, self.system.game.ring.name
-            )
-            # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
-            scheme = checked(canonical(scheme), target)
-            self.ranks[index], self.found[index] = ranks[index], scheme
-            record = self.records[index]
-            if record.get("rank") != ranks[index]:  # else found before a resume, with its own time
-                self.records[index] = {
-                    "target": target.name,
-                    "rank": ranks[index],
-                    "games": progress.games,
-                    "simulations": progress.simulations,
-                    "seconds": round(progress.seconds, 1),
-                    "iteration": progress.iteration,
-                }
-            new.append(scheme)
-        self._save()
-        return new
+            factors = np.asarray(state.memory.factors[index])
+            self._add(index, factors, ranks[index] - fixed[index], progress)
+        if better:
+            self._save()
+        return [
+            f"rank {ranks[i]} for {self.system.game.targets[i].name}, verified exactly,"
+            f" after {duration(progress.seconds)} and {progress.games} games"
+            for i in better
+        ]
+
+    def _add(self, index: int, factors: np.ndarray, rank: int, progress: Progress) -> None:
+        game = self.system.game
+        target = game.targets[index]
+        if game.symmetry_group.order > 1:
+            factors = game.symmetry_group.expand(factors, game.ring)
+        scheme = certify.to_scheme(factors, rank, target, game.ring.name)
+        # A random basis leaves signs as they come; people read (a11 + a22), not (-a11 - a22).
+        scheme = certify.certify(canonical(scheme), target)
+        self.ranks[index], self.schemes[index] = scheme.rank, scheme
+        if self.records[index].get("rank") != scheme.rank:  # else found before a resume
+            self.records[index] = {
+                "target": target.name,
+                "rank": scheme.rank,
+                "games": progress.games,
+                "simulations": progress.simulations,
+                "seconds": round(progress.seconds, 1),
+                "iteration": progress.iteration,
+            }
 
     def _save(self) -> None:
-        best = self.folder.path / "best"
-        for kind in ("npz", "txt"):  # of schemes that were longer
-            (best / f"lifted.{kind}").unlink(missing_ok=True)
+        for kind in ("npz", "txt"):  # of longer schemes
+            (self.folder.best / f"lifted.{kind}").unlink(missing_ok=True)
+        targets = self.system.game.targets
         self._save_as(
-            "scheme",
-            {
-                target.name: scheme
-                for target, scheme in zip(self.system.game.targets, self.found, strict=True)
-                if scheme is not None
-            },
+            "scheme", {t.name: s for t, s in zip(targets, self.schemes, strict=True) if s}
         )
-        write_atomically(best / "found.json", json.dumps(self.records, indent=2) + "\n")
+        write_atomically(
+            self.folder.best / "found.json", json.dumps(self.records, indent=2) + "\n"
+        )
         self.folder.write_result(self._result())
 
-    def _save_as(self, name: str, keyed: dict[str, Scheme]) -> None:
-        best = self.folder.path / "best"
-        files.save_npz(best / f"{name}.npz", keyed)
-        text = "\n\n".join(algorithms.readable(scheme) for scheme in keyed.values())
-        write_atomically(best / f"{name}.txt", text + "\n")
+    def _save_as(self, name: str, schemes: dict[str, Scheme]) -> None:
+        files.save_npz(self.folder.best / f"{name}.npz", schemes)
+        text = "\n\n".join(algorithms.readable(scheme) for scheme in schemes.values())
+        write_atomically(self.folder.best / f"{name}.txt", text + "\n")
 
-    def _result(self) -> dict[str, Any]:
-        """The shared fields of result.json; of several targets, the first, and all under "all"."""
+    def _result(self, **more: Any) -> Result:
+        """Of several targets, the first; all of them in the details."""
         game, first = self.system.game, self.records[0]
-        result = {
-            "system": "alphatensor",
-            "target": game.targets[0].name,
-            "ring": game.ring.name,
-            "best": None if self.ranks[0] == math.inf else self.ranks[0],
-            "verified": self.found[0] is not None,
-            "learned": self.learned,
-            "helped_by": self.help(),
-            "games": first.get("games"),
-            "simulations": first.get("simulations"),
-            "seconds": first.get("seconds"),
-            "seed": self.seed,
-            "device": runs.device_name(),
-            "version": __version__,
-        }
+        details = dict(more.pop("details", {}))
         if len(game.targets) > 1:
-            result["all"] = self.records
-        return result
-
-    def help(self) -> str | None:
-        """What else than the played game had a part in the result."""
-        game, helps = self.system.game, []
-        if game.symmetry.order > 1:
-            *some, last = game.symmetries
-            helps.append(f"moves that are {', '.join(some)}{' and ' * bool(some)}{last} orbits")
-        if self.system.inside.moves:
-            helps.append("begins with the naive algorithm")
-        if self.system.given.any():
-            helps.append("cubes of the diagonal that are given")
-        return "; ".join(helps) or None
+            details["all"] = self.records
+        return Result(
+            system="alphatensor",
+            target=game.targets[0].name,
+            ring=game.ring.name,
+            best=None if self.ranks[0] == math.inf else int(self.ranks[0]),
+            verified=self.schemes[0] is not None,
+            learned=self.system.training.learn,
+            prior_knowledge=self.system.prior_knowledge(),
+            games=first.get("games"),
+            simulations=first.get("simulations"),
+            seconds=first.get("seconds"),
+            seed=self.seed,
+            details=details,
+            **more,
+        )
 
     def lift(self) -> dict[str, str | None]:
-        """Lifts what a run modulo 2 has found, and saves what holds over the integers.
+        """Lifts the schemes of a run modulo 2, and saves those that hold over the integers.
 
-        Returns the ring of each target's lift, Z or Q; None where none was found.
+        Returns:
+          The ring of each target's lift, "Z" or "Q"; None where there is none.
         """
         rings: dict[str, str | None] = {}
-        for target, scheme in zip(self.system.game.targets, self.found, strict=True):
+        for target, scheme in zip(self.system.game.targets, self.schemes, strict=True):
             if scheme is None or scheme.ring != "Z2":
                 continue
+            tensor = None if target.sizes else target.array
             try:
-                lifted = lifting.lift(
-                    scheme, None if target.sizes else target.array, tries=2, seed=self.seed
-                )
+                lifted = lifting.lift(scheme, tensor, tries=2, seed=self.seed)
             except lifting.LiftError:
                 rings[target.name] = None
                 continue
             rings[target.name] = lifted.ring
             if lifted.ring == "Z":
-                self.lifted[target.name] = checked(canonical(lifted), target)
+                self.lifted[target.name] = certify.certify(canonical(lifted), target)
         if self.lifted:
             self._save_as("lifted", self.lifted)
         return rings
 
-    def finish(self, progress: runs.Progress, why: str) -> None:
-        """The last files: result.json with what the whole run took, the pictures, the schemes over the integers."""
-        result = self._result() | {
+    def finish(self, progress: Progress, why: str) -> None:
+        """Writes the last files: `result.json`, the pictures, the schemes over the integers.
+
+        Args:
+          progress: totals of the run.
+          why: how it ended.
+        """
+        totals = {
             "ended": why,
             "total_games": progress.games,
             "total_simulations": progress.simulations,
             "total_seconds": round(progress.seconds, 1),
-            "versions": runs.versions(),
         }
-        self.folder.write_result(result)
+        self.folder.write_result(self._result(**totals))
+        self._draw()
+        if self.system.game.ring.modulus == 2:
+            # Last, because it may take long.
+            self.folder.write_result(self._result(**totals, details={"lifted": self.lift()}))
+
+    def _draw(self) -> None:
         panels = {"best rank": ["best_rank", "limit"]}
         if self.system.training.games:
             panels["games solved"] = ["play/solved"]
@@ -217,46 +189,46 @@ class Findings:
             panels["value error (moves)"] = ["learn/value_error"]
         game = self.system.game
         title = f"{game.targets[0].name} over {game.ring.name}, seed {self.seed}"
-        runs.draw_curves(
-            self.folder, panels, title, {"best_rank": game.max_moves + 1 + self.system.given[0]}
-        )
-        for target, scheme in zip(self.system.game.targets, self.found, strict=True):
+        none = float(game.max_moves + 1 + self.system.num_fixed_terms[0])
+        draw_curves(self.folder, panels, title, {"best_rank": none})
+        for target, scheme in zip(game.targets, self.schemes, strict=True):
             if scheme is not None:
                 name = target.name.replace(",", "x")
                 pictures.draw(scheme, self.folder.path / "figures" / f"scheme-{name}.png")
-        if self.system.game.ring.modulus == 2:
-            # Last, because it may take long.
-            self.folder.write_result(result | {"lifted": self.lift()})
 
     def summary(self, goal: int | None) -> str:
-        """The end of a run in words: the algorithm, what was verified, how long, where it lies."""
-        from alphajax.display import duration
+        """The end of a run in words: the algorithms, the verification, the cost, the folder.
 
+        Args:
+          goal: the rank that was wanted, if any.
+
+        Returns:
+          Paragraphs.
+        """
         parts = []
-        for target, scheme, record in zip(
-            self.system.game.targets, self.found, self.records, strict=True
-        ):
+        for index, target in enumerate(self.system.game.targets):
+            scheme, record = self.schemes[index], self.records[index]
             if scheme is None:
                 parts.append(f"{target.name}: no complete decomposition was found")
                 continue
-            ring = self.system.game.ring
-            naive = math.prod(target.sizes) if target.sizes else target.naive_rank(ring.modulus)
+            modulus = self.system.game.ring.modulus
+            naive = math.prod(target.sizes) if target.sizes else target.naive_rank(modulus)
+            learning = "" if self.system.training.learn else ", without learning"
             parts.append(
                 f"{algorithms.readable(scheme)}\n\n"
-                f"verified: these {scheme.rank} products are {target.name} exactly, over {scheme.ring}"
-                f" (naive: {naive})\n"
+                f"verified: these {scheme.rank} products are {target.name} exactly, over"
+                f" {scheme.ring} (naive: {naive})\n"
                 f"found after {duration(record['seconds'])}, {record['games']:,} games and"
-                f" {record['simulations']:,} simulations"
-                + ("" if self.learned else ", without learning")
+                f" {record['simulations']:,} simulations{learning}"
             )
             if scheme.ring == "Z2":
-                lifted = target.name in self.lifted
+                lifted = self.folder.best / "lifted.txt"
                 parts.append(
-                    f"it lifts to the integers: {self.folder.path / 'best' / 'lifted.txt'}"
-                    if lifted
+                    f"it lifts to the integers: {lifted}"
+                    if target.name in self.lifted
                     else "it was not lifted to the integers"
                 )
             if goal and scheme.rank > goal:
                 parts.append(f"rank {goal} was not reached in this run")
-        parts.append(f"everything is in {self.folder.path}")
+        parts.append(f"all files are in {self.folder.path}")
         return "\n\n".join(parts)

@@ -1,6 +1,8 @@
-"""The command line: what it prints, and exit codes that a script can use."""
+"""The script `program.py`: what it prints, and its exit codes."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,14 +53,18 @@ def _run(script, files):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
-        (["prove", "sort3.s"], 0, "f: sort3, 18 instructions: right: all 13 orders"),
-        (["prove", "all.cc"], 0, "VarSort4Ours: varsort4, 63 instructions: right: all 92"),
-        (["prove", "all.cc", "--name", "Sort4Ours"], 0, "Sort4Ours: sort4, 28 instructions: right"),
+        (["prove", "sort3.s"], 0, "f: sort3, 18 instructions: correct on all 13 orders"),
+        (["prove", "all.cc"], 0, "VarSort4Ours: varsort4, 63 instructions: correct on all 92"),
+        (
+            ["prove", "all.cc", "--name", "Sort4Ours"],
+            0,
+            "Sort4Ours: sort4, 28 instructions: correct",
+        ),
         (["prove", "wrong.s"], 1, "wrong on 7 of 13 orders of the inputs\n  (1, 3, 2) -> "),
         (["prove", "sort3.s", "--task", "sort4"], 1, "wrong on"),
-        (["prove", "nameless.s"], 2, "what should 'f' do? Pass --task"),
+        (["prove", "nameless.s"], 2, "'f' names no task; expected --task"),
         (["prove", "nameless.s", "--task", "sort9"], 2, "expected 2 to 8"),
         (["prove", "nameless.s", "--task", "tort3"], 2, "expected sort2 to sort8"),
         (["prove", "bad.s"], 2, "bad.s: line 2: unknown instruction 'add'; expected mov, cmp"),
@@ -73,13 +79,13 @@ def _run(script, files):
         (["show", "all.cc", "--form", "picture", "--out", "p.png"], 2, "choose one with --name"),
         (["count", "all.cc"], 0, "Sort3Ours: 18 instructions, 4 registers: 9 mov, 6 cmovg, 3 cmp"),
         (["shorten", "wrong.s", "out.s"], 1, "wrong on 7 of 13"),
-        (["measure", "nameless.s"], 2, "Pass --task"),
+        (["measure", "nameless.s"], 2, "expected --task"),
     ],
 )
-def test_exit_codes_and_words(run, capsys, arguments, code, says):
+def test_commands_print_and_exit(run, capsys, arguments, code, message):
     assert run(*arguments) == code
     printed = capsys.readouterr()
-    assert says in printed.out + printed.err
+    assert message in printed.out + printed.err
     assert "Traceback" not in printed.err
 
 
@@ -90,7 +96,7 @@ def test_bad_options_exit_with_2(run):
         assert end.value.code == 2
 
 
-def test_convert_round_trip(run, files):
+def test_converting_there_and_back_gives_the_same_programs(run, files):
     assert run("convert", "all.cc", "a.s", "--to", "intel") == 0
     assert run("convert", "a.s", "b.s", "--width", "64") == 0
     assert run("convert", "b.s", "c.c", "--to", "inline", "--width", "32") == 0
@@ -101,34 +107,32 @@ def test_convert_round_trip(run, files):
     assert run("prove", "d.s") == 0
 
 
-def test_shorten(run, capsys):
+def test_a_program_written_twice_is_shortened(run, capsys):
     assert run("shorten", "double.s", "short.s") == 0
     assert "of 36 instructions are needed" in capsys.readouterr().out
     assert run("prove", "short.s") == 0
 
 
-def test_picture(run, files):
+def test_a_picture_is_drawn(run, files):
     pytest.importorskip("matplotlib")
     out = str(files / "p.png")
     assert run("show", "sort3.s", "--form", "picture", "--out", out) == 0
     assert (files / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.skipif(bool(native.unavailable()), reason=native.unavailable())
-def test_measure(run, capsys):
+@pytest.mark.skipif(bool(native.unavailable_reason()), reason=native.unavailable_reason())
+def test_correct_programs_are_measured_and_wrong_ones_reported(run, capsys):
     few = ["--measurements", "5", "--inputs", "50", "--runs", "100"]
     assert run("measure", "sort3.s", *few) == 0
     printed = capsys.readouterr().out
     assert "sort3: 5 measurements of 50" in printed and "insertion sort" in printed
     assert run("measure", "wrong.s", *few) == 1
-    assert "on this CPU wrong on" in capsys.readouterr().out
+    assert "wrong on this CPU" in capsys.readouterr().out
 
 
-def test_measure_without_a_compiler(run, capsys, monkeypatch):
-    from alphajax.alphadev.cpu import sandbox
-
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    monkeypatch.setattr(sandbox.platform, "machine", lambda: "x86_64")
+def test_measuring_needs_a_compiler(run, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert run("measure", "sort3.s") == 2
     assert "no C compiler" in capsys.readouterr().err
 

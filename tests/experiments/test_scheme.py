@@ -1,4 +1,4 @@
-"""The command line: what it prints, and exit codes that a script can use."""
+"""The script `scheme.py`: its output, its files, and its exit codes."""
 
 import os
 import subprocess
@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.schemes.composition import identical
+from alphajax.alphatensor.schemes import lifting
+from alphajax.alphatensor.schemes.composition import naive, strassen, winograd
 from alphajax.alphatensor.schemes.files import load, save, save_npz
-from alphajax.alphatensor.schemes.scheme import Scheme, naive, over, strassen, verify
+from alphajax.alphatensor.schemes.scheme import Scheme, change_ring, verify
 
 pytest.importorskip("tyro")
 
@@ -44,9 +45,9 @@ def _run(script, files):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
-        (["verify", "strassen.npz"], 0, "right: every entry"),
+        (["verify", "strassen.npz"], 0, "correct: every entry"),
         (["verify", "many.npz"], 0, "2,3,4"),
         (["verify", "wrong.txt"], 1, "wrong in 4 entries"),
         (["verify", "broken.npz"], 2, "error: "),
@@ -74,30 +75,30 @@ def _run(script, files):
         (["lift", "strassen.npz", "out.npz"], 2, "Z2"),
     ],
 )
-def test_exit_codes_and_words(run, capsys, arguments, code, says):
+def test_commands_print_their_result_or_one_error(run, capsys, arguments, code, message):
     assert run(*arguments) == code
     printed = capsys.readouterr()
-    assert says in (printed.err if code == 2 else printed.out)
+    assert message in (printed.err if code == 2 else printed.out)
     assert "Traceback" not in printed.err
 
 
 def test_bad_options_exit_with_2(run):
     for arguments in ([], ["verify"], ["show", "strassen.npz", "--form", "sketch"], ["other"]):
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit) as stopped:
             run(*arguments)
-        assert end.value.code == 2
+        assert stopped.value.code == 2
 
 
-def test_convert_round_trip(run, files):
+def test_conversions_round_trip(run, files):
     assert run("convert", "strassen.npz", "a.json", "--to-ring", "Q", "--to-c", "plain") == 0
     assert run("convert", "a.json", "b.txt", "--to-ring", "Z") == 0
     assert run("convert", "b.txt", "c.npz") == 0
-    assert identical(load(files / "c.npz")["2,2,2"], strassen())
+    assert load(files / "c.npz")["2,2,2"] == strassen()
     assert run("convert", "many.npz", "d.npz", "--to-ring", "Z2") == 0
-    assert identical(load(files / "d.npz")["2,3,4"], naive(2, 3, 4, "Z2"))
+    assert load(files / "d.npz")["2,3,4"] == naive(2, 3, 4, "Z2")
 
 
-def test_show_into_files(run, files):
+def test_show_writes_files(run, files):
     assert run("show", "strassen.npz", "--form", "c", "--out", str(files / "s.c")) == 0
     assert (files / "s.c").read_text().startswith("#include")
     pytest.importorskip("matplotlib")
@@ -105,7 +106,7 @@ def test_show_into_files(run, files):
     assert (files / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_targets(run, files):
+def test_other_targets_are_verified(run, files):
     factors = [[1, -1]], [[0, 1], [1, 0]], [[1, 0], [0, 1]]
     save(files / "skew.json", Scheme(*map(np.array, factors), None, "Z"))
     assert run("verify", "skew.json", "--target", "skew:2") == 0
@@ -117,16 +118,16 @@ def test_other_targets(run, files):
     assert run("verify", "skew.json") == 2
 
 
-def test_a_run_folder_stands_for_its_scheme(run, files, capsys):
+def test_a_run_folder_names_its_scheme(run, files, capsys):
     (files / "my.run" / "best").mkdir(parents=True)
     save(files / "my.run" / "best" / "scheme.npz", strassen())
     assert run("verify", "my.run") == 0
-    assert "right" in capsys.readouterr().out
+    assert "correct" in capsys.readouterr().out
     (files / "empty.run").mkdir()
     assert run("verify", "empty.run") == 2
 
 
-def test_files_are_named_when_nobody_does(run, files, monkeypatch):
+def test_output_files_have_default_names(run, files, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(files)
     assert run("show", "strassen.npz", "--form", "picture") == 0
@@ -134,16 +135,14 @@ def test_files_are_named_when_nobody_does(run, files, monkeypatch):
     assert (files / "scheme.png").exists() and verify(load(files / "lifted.npz")["2,2,2"])
 
 
-def test_lift(run, files, capsys):
+def test_lift_saves_a_verified_scheme(run, files, capsys):
     assert run("lift", "mod2.json", "lifted.npz") == 0
     (lifted,) = load(files / "lifted.npz").values()
-    assert verify(lifted) and identical(over(lifted, "Z2"), strassen("Z2"))
-    assert "right" in capsys.readouterr().out
+    assert verify(lifted) and change_ring(lifted, "Z2") == strassen("Z2")
+    assert "correct" in capsys.readouterr().out
 
 
 def test_a_scheme_that_does_not_lift_exits_with_1(run, files, monkeypatch, capsys):
-    from alphajax.alphatensor.schemes import lifting
-
     def stuck(_):
         raise lifting.LiftError("stuck at the first digit")
 
@@ -153,13 +152,26 @@ def test_a_scheme_that_does_not_lift_exits_with_1(run, files, monkeypatch, capsy
     assert not (files / "lifted.npz").exists()
 
 
-def test_bench(run, capsys):
-    pytest.importorskip("alphajax.alphatensor.schemes.matmul")
+def test_bench_times_and_compares_with_jnp_matmul(run, capsys):
     assert run("bench", "strassen.npz", "--size", "64", "--trials", "2") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("jnp.matmul") and lines[3].startswith("2,2,2")
     assert float(lines[3].split()[-1]) < 1e-5
     assert run("bench", "strassen.npz", "--size", "0") == 2
+
+
+def test_the_commands_of_the_readme_work(run, files, capsys):
+    """With the built-in schemes in place of a run folder."""
+    for name in ("strassen", "winograd", "naive:2,3,4"):
+        assert run("verify", name) == run("show", name) == run("count", name) == 0
+        assert run("convert", name, "mine.json") == run("classes", "mine.json") == 0
+    assert run("convert", "strassen", "mine.npz", "--ring", "Z2") == 0
+    assert run("lift", "mine.npz", "lifted.npz") == 0
+    for form in ("latex", "text", "numpy", "jax", "c"):
+        assert run("show", "winograd", "--form", form) == 0
+    assert "1 schemes in 1 classes" in capsys.readouterr().out
+    assert load(files / "lifted.npz")["2,2,2"].ring == "Z"
+    assert run("convert", "winograd", "w.npz") == 0 and load(files / "w.npz")["2,2,2"] == winograd()
 
 
 def test_it_runs_as_a_script(files):

@@ -1,19 +1,17 @@
-"""The table of lengths: what is kept, what is refused, and how it is shown."""
+"""The table of lengths: what is stored, what is refused, and how it is shown."""
 
 import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from alphajax.alphadev import results
+from alphajax.alphadev.cpu import sandbox
 from alphajax.alphadev.programs import printing, references
+from alphajax.results import Result
 
 pytest.importorskip("tyro")
-
-SCRIPT = Path(__file__).parents[2] / "experiments" / "table1.py"
 
 
 @pytest.fixture(name="script")
@@ -24,44 +22,56 @@ def _script(load_script, tmp_path):
     return module
 
 
-@pytest.fixture(name="native", autouse=True)
-def _native(monkeypatch):
-    monkeypatch.setattr(results.sandbox, "unavailable", lambda: "not in these tests")
+@pytest.fixture(autouse=True)
+def _no_compiler(monkeypatch):
+    monkeypatch.setattr(sandbox, "unavailable_reason", lambda: "not in these tests")
 
 
-def row(script, task):
+def line(script, task):
+    """The table's line of a task."""
     return next(x for x in script.table().splitlines() if x.startswith(f"| {task} |"))
 
 
-def a_run(path, n=4, **more):
+def make_run(path, n=4, **more):
+    """The folder of a run that found the sorting network of n numbers."""
     (path / "best").mkdir(parents=True)
     program = references.sorting_network(n)
     (path / "best" / "program.s").write_text(printing.att(program, f"sort{n}", task=f"sort{n}"))
-    result = {"task": f"sort{n}", "best": len(program), "seconds": 1.5, "seed": 7} | more
-    (path / "result.json").write_text(json.dumps(result))
+    fields = dict(
+        system="stochastic",
+        target=f"sort{n}",
+        best=len(program),
+        verified=True,
+        learned=False,
+        seconds=1.5,
+        seed=7,
+        details={"cpu_seconds": 2.5},
+    )
+    Result(**fields | more).save(path / "result.json")
     return path
 
 
-def test_runs_are_kept_and_only_when_shorter(script, tmp_path):
-    assert script.keep_run(a_run(tmp_path / "three", 3), "stochastic", "python it") == 18
-    assert script.keep_run(a_run(tmp_path / "four", 4), "enumeration", None) == 28
-    assert script.keep_run(a_run(tmp_path / "none", 5, best=None), "learned", None) is None
-    rows = {r["task"]: r for r in script.provenance()}
+def test_programs_of_runs_are_stored_only_if_shorter(script, tmp_path):
+    assert script.store_run(make_run(tmp_path / "three", 3), "stochastic", "python it") == 18
+    assert script.store_run(make_run(tmp_path / "four", 4), "enumeration", None) == 28
+    assert script.store_run(make_run(tmp_path / "none", 5, best=None), "learned", None) is None
+    rows = {row["task"]: row for row in script.load_provenance()}
     assert rows["sort3"]["command"] == "python it" and rows["sort3"]["seconds"] == 1.5
+    assert rows["sort3"]["cpu_seconds"] == 2.5
     assert rows["sort4"]["method"] == "enumeration" and rows["sort4"]["seed"] == 7
-    assert row(script, "sort3") == "| sort3 | 18 | 17 | 17 | - | (18) | - | - |"
-    assert row(script, "sort4") == "| sort4 | 28 | 28 | 28 | - | - | 28 | - |"
+    assert line(script, "sort3") == "| sort3 | 18 | 17 | 17 | - | (18) | - | - |"
+    assert line(script, "sort4") == "| sort4 | 28 | 28 | 28 | - | - | 28 | - |"
     again = references.sorting_network(4)
-    assert not script.keep("sort4", "enumeration", again, {"seed": 8})
-    assert script.provenance() == list(rows.values())
+    assert not script.store("sort4", "enumeration", again, {"seed": 8})
+    assert script.load_provenance() == list(rows.values())
 
 
-def test_nothing_wrong_is_kept_or_shown(script, tmp_path):
-    wrong = a_run(tmp_path / "wrong", 4, task="sort5")
+def test_wrong_programs_are_neither_stored_nor_shown(script, tmp_path):
+    wrong = make_run(tmp_path / "wrong", 4, target="sort5")
     with pytest.raises(ValueError, match="wrong"):
-        script.keep_run(wrong, "learned", None)
-    assert script.provenance() == []
-    script.keep_run(a_run(tmp_path / "right", 4), "learned", None)
+        script.store_run(wrong, "learned", None)
+    assert script.load_provenance() == []
+    script.store_run(make_run(tmp_path / "right", 4), "learned", None)
     file = script.program_file("sort4", "learned")
     text = file.read_text()
     file.write_text(text.replace("cmovg", "cmovl", 1))
@@ -75,39 +85,42 @@ def test_nothing_wrong_is_kept_or_shown(script, tmp_path):
         script.table()
 
 
-def test_recorded_rows(script):
+def test_recorded_rows_are_shown_and_their_programs_stored(script):
     text = printing.att(references.sorting_network(3), "sort3", task="sort3")
+    # Rows from before the schema of `alphajax.results`, and one in that schema.
     common = {"task": "sort3", "verified": True, "command": "python it"}
     learned = [
         common | {"best": 18, "learned": True, "program": text},
         common | {"best": 17, "learned": False},
         common | {"best": None, "learned": True, "verified": False},
+        {"target": "varsort3", "verified": True, "learned": True, "best": 21, "details": {}},
     ]
     (script.RESULTS / "alphadev.json").write_text(json.dumps(learned))
     rows = [{"task": "sort5", "best": 44, "verified": True}, {"task": "sort4", "best": 28}]
     (script.RESULTS / "stochastic.json").write_text(json.dumps({"rows": rows}))
-    assert row(script, "sort3") == "| sort3 | 18 | 17 | 17 | (18*) | - | - | - |"
-    script.take_in()
-    assert row(script, "sort3") == "| sort3 | 18 | 17 | 17 | (18) | - | - | - |"
-    assert row(script, "sort5") == "| sort5 | 46 | 42 | 42 | - | (44*) | - | - |"
-    assert row(script, "sort4") == "| sort4 | 28 | 28 | 28 | - | 28* | - | - |"
-    assert script.provenance()[0]["command"] == "python it"
+    assert line(script, "sort3") == "| sort3 | 18 | 17 | 17 | (18*) | - | - | - |"
+    script.store_recorded()
+    assert line(script, "sort3") == "| sort3 | 18 | 17 | 17 | (18) | - | - | - |"
+    assert line(script, "sort5") == "| sort5 | 46 | 42 | 42 | - | (44*) | - | - |"
+    assert line(script, "sort4") == "| sort4 | 28 | 28 | 28 | - | 28* | - | - |"
+    assert line(script, "varsort3") == "| varsort3 | 33 | 21 | 21 | 21* | - | - | - |"
+    assert script.load_provenance()[0]["command"] == "python it"
 
 
-def test_a_kept_run_brings_in_what_the_tables_of_methods_hold(script, tmp_path):
+def test_keeping_a_run_also_stores_recorded_programs(script, tmp_path):
     text = printing.att(references.sorting_network(3), "sort3", task="sort3")
-    told = {"task": "sort3", "verified": True, "command": "python it", "best": 18, "program": text}
-    (script.RESULTS / "enumeration.json").write_text(json.dumps([told]))
-    four = a_run(tmp_path / "four", 4)
+    row = {"task": "sort3", "verified": True, "command": "python it", "best": 18, "program": text}
+    (script.RESULTS / "enumeration.json").write_text(json.dumps([row]))
+    four = make_run(tmp_path / "four", 4)
     assert script.main(script.Args(keep=(four,), method="stochastic", show=True)) == 0
-    assert script.provenance() == []
+    assert script.load_provenance() == []
     assert script.main(script.Args(keep=(four,), method="stochastic")) == 0
-    kept = {(r["task"], r["method"]): r.get("command") for r in script.provenance()}
-    assert kept == {("sort3", "enumeration"): "python it", ("sort4", "stochastic"): None}
+    stored = {(r["task"], r["method"]): r.get("command") for r in script.load_provenance()}
+    assert stored == {("sort3", "enumeration"): "python it", ("sort4", "stochastic"): None}
 
 
 @pytest.mark.parametrize(
-    "length, told, shown",
+    "stored, recorded, shown",
     [
         (57, None, "57"),
         (56, 57, "**56**"),
@@ -116,25 +129,28 @@ def test_a_kept_run_brings_in_what_the_tables_of_methods_hold(script, tmp_path):
         (None, None, "-"),
     ],
 )
-def test_entries(script, length, told, shown):
-    assert script.entry(length, told, 57) == shown
+def test_cells(script, stored, recorded, shown):
+    assert script.entry(stored, recorded, 57) == shown
 
 
-def test_the_command_line(tmp_path):
-    """What is kept here is right; what makes no sense is said in one line."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--tasks", "sort9"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and done.stderr.startswith("table1: --tasks: received ['sort9']")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--method", "enumeration"], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "expected --keep" in done.stderr
-    shutil.copytree(SCRIPT.parent, tmp_path / "experiments")
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"tasks": ("sort9",)}, "table1: --tasks: received ['sort9']"),
+        ({"method": "enumeration"}, "expected --keep"),
+        ({"method": "luck"}, "--method: received 'luck'"),
+    ],
+)
+def test_impossible_arguments_end_with_one_line(script, settings, message, capsys):
+    assert script.main(script.Args(**settings)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_stored_programs_of_the_repository_are_correct(script, tmp_path):
+    scripts = tmp_path / "experiments"
+    shutil.copytree(script.HERE, scripts)
     shown = subprocess.run(
-        [sys.executable, str(tmp_path / "experiments" / "table1.py"), "--show"],
-        capture_output=True,
-        text=True,
+        [sys.executable, str(scripts / "table1.py"), "--show"], capture_output=True, text=True
     )
     assert shown.returncode == 0, shown.stderr
     assert "| sort8 | 92 | 91 | 91 |" in shown.stdout

@@ -1,1 +1,1 @@
-"""Searches for programs that learn nothing."""
+"""Searches for programs without learning: stochastic search, enumeration, sorting networks."""

@@ -1,29 +1,17 @@
-"""Comparator-level search: the shortest kernel that a sorting network makes, with old values used again.
+"""Comparator-level search: the shortest kernel of a sorting network that reuses old values.
 
-A comparator takes four instructions: a copy of one number, a compare, two conditional moves.
+A comparator is a copy, a compare, and two conditional moves:
 
-    mov x, t;  cmp x, y;  cmovge y, t;  cmovg x, y        t = min, y = max, and x is still x
+    mov x, t;  cmp x, y;  cmovge y, t;  cmovg x, y        t = min, y = max, x is unchanged
 
-What it leaves behind is an old value (x here, or y) in a register that is now free.  A later
-comparator (x, y) needs no copy, and takes three, if some register holds a value w that agrees with x
-or y on the side that counts.  For all inputs (weak orders: the strictness of "<" is what makes ties
-come right):
+It leaves an old value in a register that is now free.  A later comparator (x, y) needs no copy if a
+register holds a value w that equals x where x < y, for every input (or y where y < x; or for >):
 
-    w = x where x < y    then  cmovge y, w   makes w the minimum             (w is used up: a *base*)
-                         or    cmovl y, x;  cmovl w, y   makes x the maximum and y the minimum (w stays: a *source*)
-
-and the same for y where y < x, and for the maximum with x and y exchanged.  AlphaDev's swap move is
-the first case: w = A agrees with x = min(A, C) where that is less than B, given B <= C.
-
-So a network's cheapest kernel is a shortest path.  A node is the set of comparators done and the old
-values kept, one in each free register; an edge is one comparator in one of these ways.  `serving`
-finds who can serve whom, on tests, for whole batches of networks (JAX, vmapped); `weave` finds the
-path.  That is a walk over small sets of integers on the host, as it branches at every step.
-
-The kernels are as right as the tests: all weak orders make them right, some make them likely right.
+    cmp x, y;  cmovge y, w;  cmovg x, y     w becomes the minimum and is consumed: a *base*
+    cmp x, y;  cmovl y, x;  cmovl w, y      y becomes the minimum and w stays: a *source*
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -31,14 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt8
 
-from alphajax.alphadev.machine.isa import Op, Program
+from alphajax.alphadev.machine.isa import Op, Program, Triple
 
 MIN_X, MIN_Y, MAX_X, MAX_Y = 1, 2, 4, 8
-"""How a value w can serve a comparator (x, y): it is x where x < y, y where y < x, x where x > y, y where y > x."""
+"""How a value w serves a comparator (x, y): it equals x where x < y, y where y < x, x where x > y,
+or y where y > x."""
 MINIMUM = MIN_X | MIN_Y
 
+BATCH = 64
+"""Networks that are examined together: one shape, one compilation."""
+
 Comparators = Sequence[Sequence[int]]
-Triple = tuple[int, int, int]
 
 
 class Kernel(NamedTuple):
@@ -49,53 +40,70 @@ class Kernel(NamedTuple):
     outputs: tuple[int, ...]
     """The register of the i-th smallest number at the end."""
     network: tuple[tuple[int, int], ...]
+    """The comparators that it was made from."""
 
 
 class Step(NamedTuple):
-    """How one comparator is carried out."""
+    """How one comparator is executed."""
 
     comparator: int
     source: int | None = None
     """The value that is moved from, and stays."""
     base: int | None = None
     """The value that becomes minimum or maximum."""
-    copied: int | None = None
+    copy: int | None = None
     """x or y, if it is copied first."""
     leaves: int | None = None
-    """x or y, whichever stays beside a base or a copy."""
+    """x or y, the one that stays beside a base or a copy."""
+
+    @property
+    def instructions(self) -> int:
+        """3, or 4 with a copy."""
+        return 3 if self.copy is None else 4
 
 
 @jax.jit
-def serving(networks: Int[Array, "B L 2"], tests: Int[Array, "P n"]) -> UInt8[Array, "B L V"]:
-    """Which values serve which comparators, on every test: bits `MIN_X` to `MAX_Y`.
+def find_servants(networks: Int[Array, "B L 2"], tests: Int[Array, "P n"]) -> UInt8[Array, "B L V"]:
+    """Which values serve which comparators on every test.
 
-    Values are numbered: the n inputs, then minimum and maximum of each comparator: V = n + 2 L.
+    Values are numbered: the n inputs, then minimum and maximum of each comparator; V = n + 2 L.
+
+    Args:
+      networks: comparators (i, j); the smaller number goes to wire i.
+      tests: inputs.
+
+    Returns:
+      The bits MIN_X, MIN_Y, MAX_X, MAX_Y of each comparator and value.
     """
-    return jax.vmap(_serving, (0, None))(networks, tests)
+    return jax.vmap(_servants, (0, None))(networks, tests)
 
 
-def _serving(network, tests):
-    def compare(wires, comparator):
+def _servants(network: Int[Array, "L 2"], tests: Int[Array, "P n"]) -> UInt8[Array, "L V"]:
+    """`find_servants` of one network."""
+
+    def compare(wires: Array, comparator: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         i, j = comparator[0], comparator[1]
         x, y = wires[i], wires[j]
         low, high = jnp.minimum(x, y), jnp.maximum(x, y)
         return wires.at[i].set(low).at[j].set(high), (x, y, jnp.stack([low, high]))
 
-    _, (x, y, made) = jax.lax.scan(compare, tests.T, network)
-    values = jnp.concatenate([tests.T, made.reshape(-1, tests.shape[0])])  # [V, P]
+    _, (x, y, outputs) = jax.lax.scan(compare, tests.T, network)
+    values = jnp.concatenate([tests.T, outputs.reshape(-1, tests.shape[0])])  # [V, P]
 
-    def one(pair):
+    def serve(pair: tuple[Array, Array]) -> Array:
         x, y = pair[0][None], pair[1][None]
         as_x, as_y, less, greater = values == x, values == y, x < y, x > y
         sides = ((as_x, less), (as_y, greater), (as_x, greater), (as_y, less))
         bits = [jnp.all(same | ~where, 1) for same, where in sides]
-        return sum(bit.astype(jnp.uint8) << i for i, bit in enumerate(bits))
+        return jnp.stack([bit.astype(jnp.uint8) << i for i, bit in enumerate(bits)]).sum(
+            0, dtype=jnp.uint8
+        )
 
-    return jax.lax.map(one, (x, y))
+    return jax.lax.map(serve, (x, y))
 
 
-class _Plan(NamedTuple):
-    """A network as `weave` sees it; sets of comparators are bits of an integer."""
+class Plan(NamedTuple):
+    """A network as the shortest path sees it; sets of comparators are bits of an integer."""
 
     ends: list[tuple[int, int]]
     """The values x and y of each comparator."""
@@ -106,25 +114,80 @@ class _Plan(NamedTuple):
     wanted_by: list[int]
     """The comparators that each value can serve."""
     made_by: list[int | None]
-    taken_by: list[int | None]
-    """The comparators that make and use up each value."""
+    """The comparator that makes each value; None for an input."""
+    used_by: list[int | None]
+    """The comparator that takes each value from its wire; None for an output."""
     outputs: list[int]
+    """The values on the wires at the end."""
+
+    def is_live(self, value: int, done: int) -> bool:
+        """Whether a value is on a wire, and so needs no free register.
+
+        Args:
+          value: its number.
+          done: the comparators executed.
+
+        Returns:
+          Whether it is on a wire.
+        """
+        maker, user = self.made_by[value], self.used_by[value]
+        is_made = maker is None or bool(done >> maker & 1)
+        return is_made and (user is None or not done >> user & 1)
+
+    def ways(
+        self, k: int, old: tuple[int, ...], done: int, scratch: int
+    ) -> Iterator[tuple[Step, tuple[int, ...]]]:
+        """All ways to execute comparator k.
+
+        Args:
+          k: the comparator.
+          old: old values that are kept, one in each free register.
+          done: the comparators executed before.
+          scratch: number of free registers.
+
+        Yields:
+          The step, and the old values after it.
+        """
+        x, y = self.ends[k]
+        servants = self.servants[k]
+        ready = [w for w in old if w in servants]
+        sources = ready or [w for w in servants if self.is_live(w, done)]
+        for w in sources[:1]:  # every source leaves the same values
+            yield Step(k, source=w), old
+        for w in ready:
+            others = tuple(v for v in old if v != w)
+            for stays in (x, y):
+                yield Step(k, base=w, leaves=stays), (*others, stays)
+        for overwritten in (None,) if len(old) < scratch else old:
+            others = tuple(v for v in old if v != overwritten)
+            for stays in (x, y):
+                yield Step(k, copy=stays, leaves=stays), (*others, stays)
 
 
-def _plan(network: Comparators, n: int, bits: np.ndarray) -> _Plan:
-    held = list(range(n))
+def make_plan(network: Comparators, n: int, bits: UInt8[np.ndarray, "L V"]) -> Plan:
+    """Numbers the values of a network, and lists who makes, uses and serves what.
+
+    Args:
+      network: comparators (i, j).
+      n: wires.
+      bits: from `find_servants`.
+
+    Returns:
+      The plan.
+    """
+    wires = list(range(n))
     made_by: list[int | None] = [None] * n
-    taken_by: list[int | None] = [None] * (n + 2 * len(network))
-    plan = _Plan([], [], [], [0] * len(taken_by), made_by, taken_by, held)
+    used_by: list[int | None] = [None] * (n + 2 * len(network))
+    plan = Plan([], [], [], [0] * len(used_by), made_by, used_by, wires)
     for k, (i, j) in enumerate(network):
-        x, y = held[i], held[j]
+        x, y = wires[i], wires[j]
         makers = {m for m in (made_by[x], made_by[y]) if m is not None}
         plan.ends.append((x, y))
         plan.needs.append(sum(1 << m for m in makers))
-        taken_by[x] = taken_by[y] = k
-        held[i], held[j] = n + 2 * k, n + 2 * k + 1
+        used_by[x] = used_by[y] = k
+        wires[i], wires[j] = n + 2 * k, n + 2 * k + 1
         made_by += [k, k]
-        own = (x, y, held[i], held[j])
+        own = (x, y, wires[i], wires[j])
         servants = {int(w): int(bits[k, w]) for w in np.flatnonzero(bits[k]) if w not in own}
         plan.servants.append(servants)
         for w in servants:
@@ -132,126 +195,144 @@ def _plan(network: Comparators, n: int, bits: np.ndarray) -> _Plan:
     return plan
 
 
-def weave(
+class _Arrival(NamedTuple):
+    """The cheapest way to a node of the shortest path."""
+
+    cost: int
+    """Instructions so far."""
+    origin: tuple[int, tuple[int, ...]]
+    """The node before: the comparators done, the old values kept."""
+    step: Step | None
+
+
+_Level = dict[int, dict[tuple[int, ...], _Arrival]]
+"""Arrivals by the comparators done and the old values kept."""
+
+
+def shortest_steps(
     network: Comparators,
     n: int,
-    bits: np.ndarray,
+    bits: UInt8[np.ndarray, "L V"],
     scratch: int = 1,
     below: int | None = None,
 ) -> list[Step] | None:
-    """The cheapest way to carry out a network.
+    """The cheapest way to execute a network: a shortest path, on the host.
+
+    A node is the set of comparators done and the old values kept, one in each free register; an
+    edge is one comparator.  Nodes that cannot lead to fewer than `below` instructions are dropped.
 
     Args:
       network: L comparators (i, j); the smaller number goes to wire i.
       n: wires.
-      bits: who serves whom, `[L, V]`, from `serving`.
-      scratch: registers beside n.
-      below: give up when there is none with fewer instructions.
+      bits: which values serve which comparators, from `find_servants`.
+      scratch: registers in addition to n.
+      below: only a way with fewer instructions is wanted; None: any.
 
     Returns:
-      The steps in order, 3 or 4 instructions each; None if there are none `below`.
+      The steps in order, 3 or 4 instructions each; None if there is no such way.
     """
-    plan = _plan(network, n, bits)
+    plan = make_plan(network, n, bits)
     full = (1 << len(network)) - 1
-    least = [3 if servants else 4 for servants in plan.servants]
-    bound = sum(least)
-    if below is not None and bound >= below:
+    fewest = [3 if servants else 4 for servants in plan.servants]
+    if below is not None and sum(fewest) >= below:
         return None
-    # By the comparators done: old values kept -> (instructions, where from, how).
-    levels: list[dict] = [{0: {(): (0, None, None)}}]
+    start = _Arrival(0, (0, ()), None)
+    levels: list[_Level] = [{0: {(): start}}]
     for _ in network:
-        reached: dict[int, dict] = {}
-        for done, kept in levels[-1].items():
-            for k, (needs, least_k) in enumerate(zip(plan.needs, least, strict=True)):
-                if done >> k & 1 or needs & ~done:
-                    continue
-                after = done | 1 << k
-                target = reached.setdefault(after, {})
-                rest = full & ~after
-                togo = sum(least[m] for m in range(len(least)) if rest >> m & 1)
-                lives = [w for w in plan.servants[k] if _is_live(plan, w, done)]
-                for old, (cost, _, _) in kept.items():
-                    if below is not None and cost + least_k + togo >= below:
-                        continue
-                    for step, left, price in _ways(plan, k, old, lives, scratch):
-                        key = tuple(sorted({w for w in left if plan.wanted_by[w] & rest}))
-                        if key not in target or target[key][0] > cost + price:
-                            target[key] = (cost + price, (done, old), step)
-        levels.append({done: kept for done, kept in reached.items() if kept})
+        levels.append(_next_level(plan, levels[-1], fewest, scratch, below))
     if not levels[-1]:
         return None
-    at = (full, min(levels[-1][full], key=lambda old: levels[-1][full][old][0]))
-    if below is not None and levels[-1][at[0]][at[1]][0] >= below:
+    node = (full, min(levels[-1][full], key=lambda old: levels[-1][full][old].cost))
+    if below is not None and levels[-1][node[0]][node[1]].cost >= below:
         return None
     steps = []
     for level in reversed(levels[1:]):
-        _, at, step = level[at[0]][at[1]]
-        steps.append(step)
+        arrival = level[node[0]][node[1]]
+        assert arrival.step is not None
+        steps.append(arrival.step)
+        node = arrival.origin
     return steps[::-1]
 
 
-def _is_live(plan: _Plan, value: int, done: int) -> bool:
-    """Whether a value is on a wire now: no register of its own is needed to keep it."""
-    made, taken = plan.made_by[value], plan.taken_by[value]
-    return (made is None or bool(done >> made & 1)) and (taken is None or not done >> taken & 1)
+def _next_level(
+    plan: Plan, level: _Level, fewest: list[int], scratch: int, below: int | None
+) -> _Level:
+    """The nodes after one more comparator; comparator k takes at least `fewest[k]` instructions."""
+    full = (1 << len(plan.ends)) - 1
+    result: _Level = {}
+    for done, arrivals in level.items():
+        for k, needs in enumerate(plan.needs):
+            if done >> k & 1 or needs & ~done:
+                continue
+            after = done | 1 << k
+            nodes = result.setdefault(after, {})
+            rest = full & ~after
+            remaining = sum(fewest[m] for m in range(len(fewest)) if rest >> m & 1)
+            for old, arrival in arrivals.items():
+                if below is not None and arrival.cost + fewest[k] + remaining >= below:
+                    continue
+                for step, values in plan.ways(k, old, done, scratch):
+                    useful = tuple(sorted({w for w in values if plan.wanted_by[w] & rest}))
+                    cost = arrival.cost + step.instructions
+                    if useful not in nodes or nodes[useful].cost > cost:
+                        nodes[useful] = _Arrival(cost, (done, old), step)
+    return {done: arrivals for done, arrivals in result.items() if arrivals}
 
 
-def _ways(plan: _Plan, k: int, old: tuple[int, ...], lives: list[int], scratch: int) -> Iterable:
-    """All ways to do comparator k with old values kept: the step, what is then kept, instructions."""
-    x, y = plan.ends[k]
-    how = plan.servants[k]
-    ready = [w for w in old if w in how]
-    for w in (ready or lives)[:1]:  # what stays is the same with each
-        yield Step(k, source=w), old, 3
-    for w in ready:
-        others = tuple(v for v in old if v != w)
-        for stays in (x, y):
-            yield Step(k, base=w, leaves=stays), (*others, stays), 3
-    for given_up in (None,) if len(old) < scratch else old:
-        others = tuple(v for v in old if v != given_up)
-        for stays in (x, y):
-            yield Step(k, copied=stays, leaves=stays), (*others, stays), 4
-
-
-def length(steps: Iterable[Step]) -> int:
-    """Instructions."""
-    return sum(3 if step.copied is None else 4 for step in steps)
-
-
-def kernel(
-    network: Comparators, n: int, bits: np.ndarray, steps: Sequence[Step], scratch: int = 1
+def make_kernel(
+    network: Comparators,
+    n: int,
+    bits: UInt8[np.ndarray, "L V"],
+    steps: Sequence[Step],
+    scratch: int = 1,
 ) -> Kernel:
-    """The program of the steps that `weave` has found; arguments as there."""
-    plan = _plan(network, n, bits)
-    at = {value: value for value in range(n)}  # the register of each value that is kept
+    """The program of the steps of a network.
+
+    Args:
+      network: L comparators (i, j).
+      n: wires.
+      bits: which values serve which comparators, from `find_servants`.
+      steps: one for each comparator, in an order that `Plan.needs` allows.
+      scratch: registers in addition to n.
+
+    Returns:
+      The kernel.
+    """
+    plan = make_plan(network, n, bits)
+    register = {value: value for value in range(n)}
     program: list[Triple] = []
     for place, step in enumerate(steps):
         x, y = plan.ends[step.comparator]
-        a, b = at.pop(x), at.pop(y)
-        how, low = plan.servants[step.comparator], n + 2 * step.comparator
+        a, b = register.pop(x), register.pop(y)
+        servants, low = plan.servants[step.comparator], n + 2 * step.comparator
         if step.source is not None:
-            moves, at[low], at[low + 1] = _by_source(at[step.source], how[step.source], a, b)
+            moves, register[low], register[low + 1] = _moves_by_source(
+                register[step.source], servants[step.source], a, b
+            )
         else:
             if step.base is not None:
-                base, way = at.pop(step.base), how[step.base]
+                base, way = register.pop(step.base), servants[step.base]
             else:
-                base, way = min(set(range(n + scratch)) - {a, b, *at.values()}), MIN_Y
-                if step.copied == x:
-                    way = MIN_X
-                program.append((Op.MOV, a if step.copied == x else b, base))
-            moves, at[low], at[low + 1] = _by_base(base, way, a, b, step.leaves == x)
-            at |= {x: a} if step.leaves == x else {y: b}
+                base = min(set(range(n + scratch)) - {a, b, *register.values()})
+                way = MIN_X if step.copy == x else MIN_Y
+                program.append((Op.MOV, a if step.copy == x else b, base))
+            moves, register[low], register[low + 1] = _moves_by_base(
+                base, way, a, b, step.leaves == x
+            )
+            register |= {x: a} if step.leaves == x else {y: b}
         program += [(Op.CMP, a, b), *moves]
         later = steps[place + 1 :]
         needed = {v for s in later for v in (s.source, s.base, *plan.ends[s.comparator])}
-        at = {value: r for value, r in at.items() if value in needed or value in plan.outputs}
-    outputs = tuple(at[value] for value in plan.outputs)
+        needed |= set(plan.outputs)
+        register = {value: r for value, r in register.items() if value in needed}
+    outputs = tuple(register[value] for value in plan.outputs)
     wires = tuple((i, j) for i, j in network)
     return Kernel(Program(tuple(program), n + scratch, 0), outputs, wires)
 
 
-# For each way to serve: with w as a source, the strict move and whether x's register (0) or y's takes the
-# other's number; with w as a base, the move and whether x (0) or y (1) is moved into it.
+# For each way to serve.  With w as a source: the strict move, and whether x's register (0) or y's
+# (1) takes the other's number.  With w as a base: the move, and whether x (0) or y (1) is moved
+# into it.
 _AS_SOURCE = {
     MIN_X: (Op.CMOVL, 0),
     MIN_Y: (Op.CMOVG, 1),
@@ -266,28 +347,26 @@ _AS_BASE = {
 }
 
 
-def _by_source(w: int, how: int, a: int, b: int) -> tuple[list[Triple], int, int]:
-    """Two moves that sort registers a and b by one that stays; where the minimum is, and the maximum."""
-    way = how & -how
+def _moves_by_source(w: int, ways: int, a: int, b: int) -> tuple[list[Triple], int, int]:
+    """Two moves that sort registers a and b with a source; the registers of minimum and maximum."""
+    way = ways & -ways
     op, first = _AS_SOURCE[way]
     into, other = ((a, b), (b, a))[first]
     moves: list[Triple] = [(op, other, into), (op, w, other)]
     return (moves, other, into) if way & MINIMUM else (moves, into, other)
 
 
-def _by_base(base: int, how: int, a: int, b: int, x_stays: bool) -> tuple[list[Triple], int, int]:
-    """Two moves that sort a and b into a base and one of them; where the minimum is, and the maximum."""
-    way = how & -how
+def _moves_by_base(
+    base: int, ways: int, a: int, b: int, x_stays: bool
+) -> tuple[list[Triple], int, int]:
+    """Two moves that sort a and b with a base; the registers of minimum and maximum."""
+    way = ways & -ways
     op, end = _AS_BASE[way]
     stays, other = (a, b) if x_stays else (b, a)
-    low_missing = not way & MINIMUM
+    is_maximum = not way & MINIMUM
     moves: list[Triple] = [(op, (a, b)[end], base)]
-    moves.append((Op.CMOVL if low_missing == x_stays else Op.CMOVG, stays, other))
-    return (moves, other, base) if low_missing else (moves, base, other)
-
-
-BATCH = 64
-"""Networks whose servants are looked up at a time: one shape, one compilation."""
+    moves.append((Op.CMOVL if is_maximum == x_stays else Op.CMOVG, stays, other))
+    return (moves, other, base) if is_maximum else (moves, base, other)
 
 
 def shortest(
@@ -296,38 +375,43 @@ def shortest(
     tests: Int[np.ndarray, "P n"],
     scratch: int = 1,
     below: int | None = None,
-    some: int = 1024,
+    sample: int = 1024,
 ) -> Kernel | None:
-    """The kernel with the fewest instructions that these networks make.
+    """The kernel with the fewest instructions of any of these networks.
+
+    It is as correct as the tests: all weak orders make it correct on all inputs.
 
     Args:
       networks: comparators (i, j) that sort.
       n: wires.
-      tests: all weak orders of n numbers.
-      scratch: registers beside n.
-      below: only a kernel with fewer instructions than this is wanted.
-      some: how many of the tests to look at first.  A value that serves on all tests serves on some, so a
-        network that is too long on some is too long.
+      tests: inputs, for instance all weak orders of n numbers.
+      scratch: registers in addition to n.
+      below: only a kernel with fewer instructions is wanted; None: any.
+      sample: tests to examine first.  A value that serves on all tests serves on some of them, so a
+        network that is too long on the sample is too long.
 
     Returns:
       The kernel; None if there is none `below`.
+
+    Raises:
+      ValueError: more registers than x86-64 has.
     """
     if not 1 <= scratch <= 14 - n:
         raise ValueError(f"scratch: received {scratch}; expected 1 to {14 - n}, as x86-64 has 14")
     few = tests
-    if len(tests) > some:
-        few = tests[np.random.default_rng(0).choice(len(tests), some, replace=False)]
+    if len(tests) > sample:
+        few = tests[np.random.default_rng(0).choice(len(tests), sample, replace=False)]
     best: Kernel | None = None
     for at in range(0, len(networks), BATCH):
         part = networks[at : at + BATCH]
         padded = np.resize(part, (BATCH, *part.shape[1:]))
-        found = np.asarray(serving(jnp.asarray(padded), jnp.asarray(few)))
-        for network, bits in zip(part.tolist(), found[: len(part)], strict=True):
-            steps = weave(network, n, bits, scratch, below)
+        servants = np.asarray(find_servants(jnp.asarray(padded), jnp.asarray(few)))
+        for network, bits in zip(part.tolist(), servants[: len(part)], strict=True):
+            steps = shortest_steps(network, n, bits, scratch, below)
             if steps is not None and few is not tests:
-                bits = np.asarray(serving(jnp.asarray([network]), jnp.asarray(tests)))[0]
-                steps = weave(network, n, bits, scratch, below)
+                bits = np.asarray(find_servants(jnp.asarray([network]), jnp.asarray(tests)))[0]
+                steps = shortest_steps(network, n, bits, scratch, below)
             if steps is not None:
-                best = kernel(network, n, bits, steps, scratch)
+                best = make_kernel(network, n, bits, steps, scratch)
                 below = len(best.program)
     return best

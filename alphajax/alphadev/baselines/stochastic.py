@@ -1,16 +1,14 @@
-"""AlphaDev-S: stochastic search over whole programs, by Markov chains that exchange temperatures.
+"""AlphaDev-S: stochastic search over whole programs, by Markov chains with replica exchange.
 
-As STOKE (Schkufza et al., ASPLOS 2013) and the stochastic search that AlphaDev is compared with
-(Mankowitz et al., Nature 618:257, 2023, methods): cost = correctness + alpha x instructions, and a
-proposal is accepted with probability min(1, exp(-beta (cost' - cost))).  A program is a fixed number
-of slots, unused ones NOP.  Registers and the flag start unknown (as in `machine`), so no program
-gains by what they might hold.  Branchless programs only.
+    cost = correctness + alpha x instructions,   P(accept) = min(1, exp(-beta (cost' - cost)))
 
-One temperature does not do: a cold chain stays in the first valley, a hot one never tidies up.  So
-chains stand on ladders, one temperature a rung, and neighbours exchange their programs now and then
-by the rule that keeps every rung's distribution (replica exchange: Swendsen & Wang, PRL 57, 1986).
+Sources: STOKE (Schkufza et al., ASPLOS 2013); the stochastic search of Mankowitz et al., Nature
+618:257 (2023), Methods; replica exchange of Swendsen and Wang, PRL 57 (1986).  Chains stand on
+ladders, one temperature on each rung.  Neighbours exchange their programs by the rule that keeps
+the distribution of every rung, so that cold chains leave local minima and hot ones get tidied up.
 
-Chains are the last axis of every array; their programs are codes (`proposals`).
+A program is a fixed number of slots, some of them empty, without jumps (`proposals`).  Registers
+and the flag start undefined.  Chains are the last axis of every array.
 """
 
 import functools
@@ -22,52 +20,55 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jax.stages import Wrapped
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from alphajax.alphadev.baselines.proposals import fields_of, pack, propose, unpack
 from alphajax.alphadev.machine import emulator
 from alphajax.alphadev.machine.isa import Instruction, Program
-from alphajax.alphadev.machine.tasks import Task
+from alphajax.alphadev.machine.task import Task
+from alphajax.config import check_choice, check_counts, check_non_negative
 
 COSTS = ("fraction", "root", "root-count")
-"""(P - P_C)/P, its square root, sqrt(P - P_C), for P_C of P items placed; the last the paper's best."""
+"""Correctness costs, for P_C of P items placed: (P - P_C)/P, its square root, sqrt(P - P_C)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How chains walk: `rungs` temperatures from `beta` (cold) to `hottest`, in a geometric ladder."""
+    """Settings of the chains."""
 
     slots: int
+    """Slots of a program, 2 or more: the longest program."""
     cost: str = "root-count"
+    """One of `COSTS`; "root-count" is the best of the paper."""
     alpha: float = 0.1
+    """Cost of an instruction, 0 or more; 0: length does not matter."""
     beta: float = 20.0
+    """Inverse temperature of the coldest chains, at least that of the hottest."""
     hottest: float = 2.0
+    """Inverse temperature of the hottest chains, above 0."""
     rungs: int = 16
+    """Temperatures of a ladder, in geometric progression; 1: no replica exchange."""
     every: int = 10
-    """steps between two exchanges"""
+    """Steps between two exchanges."""
     anywhere: float = 0.5
-    """weight of items that are right in some register, beside those right in memory"""
+    """Weight of items that are correct in some register, 0 to below 1; 0: only memory counts."""
 
-    def __post_init__(self):
-        if self.cost not in COSTS:
-            raise ValueError(f"cost: received {self.cost!r}; expected one of {', '.join(COSTS)}")
-        for name, least in (("slots", 2), ("rungs", 1), ("every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name}: received {getattr(self, name)}; expected {least} or more"
-                )
+    def __post_init__(self) -> None:
+        check_choice(self, "cost", COSTS)
+        check_counts(self, 2, "slots")
+        check_counts(self, 1, "rungs", "every")
         if not 0 < self.hottest <= self.beta:
             raise ValueError(
                 f"hottest: received {self.hottest}; expected above 0, up to beta = {self.beta}"
             )
-        if self.alpha < 0:
-            raise ValueError(f"alpha: received {self.alpha}; expected 0 or more")
+        check_non_negative(self, "alpha")
         if not 0 <= self.anywhere < 1:
             raise ValueError(f"anywhere: received {self.anywhere}; expected 0 <= anywhere < 1")
 
     @property
     def betas(self) -> np.ndarray:
-        """float32 `[rungs]`, the coldest first."""
+        """Inverse temperatures of a ladder, float32 `[rungs]`, the coldest first."""
         return np.geomspace(self.beta, self.hottest, self.rungs).astype(np.float32)
 
 
@@ -77,96 +78,120 @@ class Chains(NamedTuple):
     program: UInt32[Array, "slots C"]
     cost: Float[Array, " C"]
     best: UInt32[Array, "slots C"]
+    """The shortest correct program of each chain so far."""
     best_length: Int[Array, " C"]
-    """of the shortest program that was right; slots + 1: none"""
+    """Its instructions; slots + 1: none."""
     accepted: Int[Array, " C"]
-    """proposals accepted in the last walk"""
+    """Proposals accepted in the last walk."""
     exchanged: Int[Array, " C"]
-    """exchanges in the last walk"""
+    """Exchanges in the last walk."""
 
 
-def _missing(config: Config, task: Task, which, program):
-    """Items that some tests still want, float32 `[C]`; and whether memory is right in all of them."""
-    begin, r = emulator.start(task.initial[which]), task.registers
-    values, matters = np.array(begin.layout.values), task.matters[which].T[:, None]
-    wanted = emulator.pack((task.wanted[which].T[:, None] == values[None, :, None]) & matters)
+def _missing_items(
+    config: Config, task: Task, tests: np.ndarray, program: UInt32[Array, "slots C"]
+) -> tuple[Float[Array, " C"], Bool[Array, " C"]]:
+    """Items that are missing in some tests, and whether memory is correct in all of them."""
+    begin, r = emulator.start(task.initial[tests]), task.registers
+    values, mask = np.array(begin.layout.values), task.output_mask[tests].T[:, None]
+    wanted = emulator.pack((task.outputs[tests].T[:, None] == values[None, :, None]) & mask)
     fields = (x.astype(jnp.int8) for x in fields_of(program.T))
-    held = jax.vmap(lambda *one: emulator.run(begin, Instruction(*one)).held)(*fields)
+    contents = jax.vmap(lambda *one: emulator.run(begin, Instruction(*one)).contents)(*fields)
 
-    def count(location, cell):
-        hits = jax.lax.population_count(held[:, location] & wanted[cell][None])
+    def count(location: int, cell: int) -> Array:
+        """Tests in which a location holds the item of a cell."""
+        hits = jax.lax.population_count(contents[:, location] & wanted[cell][None])
         return hits.astype(jnp.int32).sum((1, 2))
 
     cells = range(task.memory)
     memory = [count(r + cell, cell) for cell in cells]
-    near = [
+    anywhere = [
         functools.reduce(jnp.maximum, [count(i, cell) for i in range(r)], memory[cell])
         for cell in cells
     ]
-    items, placed = int(matters.sum()), sum(memory)
-    return items - (1 - config.anywhere) * placed - config.anywhere * sum(near), placed == items
+    items, in_memory = int(mask.sum()), functools.reduce(jnp.add, memory)
+    share = config.anywhere
+    return items - (1 - share) * in_memory - share * sum(anywhere), in_memory == items
 
 
 def evaluate(
-    config: Config, task: Task, program: UInt32[Array, "slots C"], bound=None
+    config: Config,
+    task: Task,
+    program: UInt32[Array, "slots C"],
+    bound: Float[Array, " C"] | None = None,
 ) -> tuple[Float[Array, " C"], Bool[Array, " C"], Int[Array, " C"]]:
-    """Cost, whether all tests come out right, and length, of each program.
+    """Cost, correctness and length of each program.
 
-    An item counts fully where it lies in its memory cell, and by `anywhere` where a register holds
-    it: the one register that holds that cell's item in most tests.
+    An item counts fully where its memory cell holds it, and by `anywhere` where a register does:
+    the register that holds the item of that cell in most tests.
 
-    With a `bound`, programs that cost at least that much are not judged to the end: their cost is
-    then too low, but no lower than the bound.  Most proposals are as wrong as that on 32 tests.
+    Args:
+      config: settings.
+      task: what the programs must do.
+      program: codes.
+      bound: programs that cost at least this much need not be evaluated on all tests.  Their cost
+        is then too low, but not below the bound.  Most proposals reach it on 32 tests.
+
+    Returns:
+      The cost, whether all tests come out right, and the number of instructions.
     """
-    items, length = int(task.matters.sum()), (program != 0).sum(0).astype(jnp.int32)
+    items, length = int(task.output_mask.sum()), (program != 0).sum(0).astype(jnp.int32)
 
-    def cost(missing, length):
+    def cost(missing: Array, length: Array) -> Array:
         share = missing / items if config.cost != "root-count" else missing
         correctness = share if config.cost == "fraction" else jnp.sqrt(jnp.maximum(share, 0.0))
         return correctness + config.alpha * length
 
-    everything = np.arange(task.tests)
+    all_tests = np.arange(task.tests)
     if bound is None or task.tests <= emulator.WORD:
-        missing, right = _missing(config, task, everything, program)
-        return cost(missing, length), right, length
-    few = np.random.default_rng(0).permutation(everything)[: emulator.WORD]
-    costs, right = (
-        cost(_missing(config, task, few, program)[0], length),
-        jnp.zeros_like(length, bool),
-    )
-    left = costs < bound
-    order, size = jnp.argsort(~left), max(1, len(length) // 8)
+        missing, is_correct = _missing_items(config, task, all_tests, program)
+        return cost(missing, length), is_correct, length
+    some_tests = np.random.default_rng(0).permutation(all_tests)[: emulator.WORD]
+    costs = cost(_missing_items(config, task, some_tests, program)[0], length)
+    is_open = costs < bound
+    order, size = jnp.argsort(~is_open), max(1, len(length) // 8)
 
-    def judge(state):
-        first, costs, right = state
+    def evaluate_some(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        first, costs, is_correct = state
         some = jax.lax.dynamic_slice(order, (first,), (size,))
-        missing, fine = _missing(config, task, everything, program[:, some])
+        missing, correct = _missing_items(config, task, all_tests, program[:, some])
         costs = costs.at[some].set(cost(missing, length[some]))
-        return first + size, costs, right.at[some].set(fine)
+        return first + size, costs, is_correct.at[some].set(correct)
 
-    state = (jnp.int32(0), costs, right)
-    _, costs, right = jax.lax.while_loop(lambda state: state[0] < left.sum(), judge, state)
-    return costs, right, length
+    start = (jnp.int32(0), costs, jnp.zeros_like(length, bool))
+    _, costs, is_correct = jax.lax.while_loop(
+        lambda state: state[0] < is_open.sum(), evaluate_some, start
+    )
+    return costs, is_correct, length
 
 
-def exchange(config: Config, key: Array, chains: Chains) -> Chains:
-    """Neighbours on every ladder swap programs, pairs (0, 1), (2, 3).. or (1, 2), (3, 4)..
+def exchange(config: Config, key: Key[Array, ""], chains: Chains) -> Chains:
+    """Exchanges the programs of neighbours on every ladder: pairs (0, 1), (2, 3).. or (1, 2), (3,
+    4)..
 
-    With probability min(1, exp((beta - beta') (cost - cost'))).  What chains found best stays.
+        P(exchange) = min(1, exp((beta - beta') (cost - cost')))
+
+    Args:
+      config: settings.
+      key: random key.  Consumed.
+      chains: the chains.
+
+    Returns:
+      The chains; each keeps the best program that it has had.
     """
     count, k = len(chains.cost), config.rungs
     here, rung = np.arange(count), np.arange(count) % k
     partners = []
     for parity in (0, 1):
         step = np.where((rung - parity) % 2 == 0, 1, -1)
-        inside = (rung + step >= 0) & (rung + step < k)
-        partners.append(np.where(inside, here + step, here))
-    key, which = jax.random.split(key)
-    partner = jnp.asarray(np.stack(partners))[jax.random.bits(which) & 1]
+        has_partner = (rung + step >= 0) & (rung + step < k)
+        partners.append(np.where(has_partner, here + step, here))
+    key, parity_key = jax.random.split(key)
+    partner = jnp.asarray(np.stack(partners))[jax.random.bits(parity_key) & 1]
     betas = jnp.asarray(config.betas[rung])
-    chance = (betas - betas[partner]) * (chains.cost - chains.cost[partner])
+    log_chance = (betas - betas[partner]) * (chains.cost - chains.cost[partner])
+    # Both partners compare with the same random number.
     drawn = jnp.log(jax.random.uniform(key, (count,)))[jnp.minimum(partner, here)]
-    swap = (drawn < chance) & (partner != here)
+    swap = (drawn < log_chance) & (partner != here)
     order = jnp.where(swap, partner, here)
     return chains._replace(
         program=chains.program[:, order],
@@ -176,10 +201,19 @@ def exchange(config: Config, key: Array, chains: Chains) -> Chains:
 
 
 def start(config: Config, task: Task, chains: int, warm: Program | None = None) -> Chains:
-    """Chains at the warm program, or empty.
+    """Chains at their start.
+
+    Args:
+      config: settings.
+      task: what the programs must do.
+      chains: C, a multiple of the rungs.
+      warm: the program that every chain starts from; None: empty slots.
+
+    Returns:
+      The chains.
 
     Raises:
-      ValueError: no whole ladders, a task with branches, or a warm program that does not fit.
+      ValueError: no whole ladders, a task with jumps, or a warm program that does not fit.
     """
     if chains < 1 or chains % config.rungs:
         raise ValueError(f"{chains} chains; expected a multiple of the {config.rungs} rungs")
@@ -187,76 +221,118 @@ def start(config: Config, task: Task, chains: int, warm: Program | None = None) 
         raise ValueError(f"{task.name}: its programs branch; expected a task without jumps")
     program = np.zeros(config.slots, np.uint32) if warm is None else pack(warm, config.slots)
     programs = jnp.tile(jnp.asarray(program)[:, None], (1, chains))
-    cost, right, length = evaluate(config, task, programs[:, :1])
-    lengths = jnp.where(right, length, config.slots + 1)
+    cost, is_correct, length = evaluate(config, task, programs[:, :1])
+    lengths = jnp.where(is_correct, length, config.slots + 1)
     zero = jnp.zeros(chains, jnp.int32)
     return Chains(programs, jnp.tile(cost, chains), programs, jnp.tile(lengths, chains), zero, zero)
 
 
-def walk(config: Config, task: Task, chains: Chains, key: Array, rounds: int) -> Chains:
-    """All chains, `rounds` times `every` proposals each and an exchange.  Pure; consumes `key`."""
+def walk(config: Config, task: Task, chains: Chains, key: Key[Array, ""], rounds: int) -> Chains:
+    """Moves all chains: `rounds` times `every` proposals each, followed by an exchange.  Pure.
+
+    Args:
+      config: settings.
+      task: what the programs must do.
+      chains: the chains.
+      key: random key.  Consumed.
+      rounds: number of exchanges.
+
+    Returns:
+      The chains, with the acceptances and exchanges of this walk.
+    """
     betas = jnp.asarray(config.betas[np.arange(len(chains.cost)) % config.rungs])
 
-    def step(c: Chains, key):
+    def step(c: Chains, key: Array) -> tuple[Chains, None]:
         bits = jax.random.bits(key, (5, len(c.cost)), jnp.uint32)
         new = propose(bits[:4], c.program, task)
-        # Drawn first: what costs less than this will be accepted.
+        # The random number of the acceptance comes first: a cost below this bound is accepted.
         bound = c.cost - jnp.log((bits[4] >> 8).astype(jnp.float32) * 2**-24) / betas
-        bound = jnp.where((new == c.program).all(0), -jnp.inf, bound)  # nothing to judge
-        cost, right, length = evaluate(config, task, new, bound)
+        bound = jnp.where((new == c.program).all(0), -jnp.inf, bound)  # unchanged: no evaluation
+        cost, is_correct, length = evaluate(config, task, new, bound)
         accept = cost < bound
-        better = accept & right & (length < c.best_length)
+        is_better = accept & is_correct & (length < c.best_length)
         return Chains(
             jnp.where(accept[None], new, c.program),
             jnp.where(accept, cost, c.cost),
-            jnp.where(better[None], new, c.best),
-            jnp.where(better, length, c.best_length),
+            jnp.where(is_better[None], new, c.best),
+            jnp.where(is_better, length, c.best_length),
             c.accepted + accept,
             c.exchanged,
         ), None
 
-    def lap(c: Chains, key):
-        key, last = jax.random.split(key)
+    def round_of_steps(c: Chains, key: Array) -> tuple[Chains, None]:
+        key, exchange_key = jax.random.split(key)
         c = jax.lax.scan(step, c, jax.random.split(key, config.every))[0]
-        return exchange(config, last, c), None
+        return exchange(config, exchange_key, c), None
 
     zero = jnp.zeros_like(chains.accepted)
     chains = chains._replace(accepted=zero, exchanged=zero)
-    return jax.lax.scan(lap, chains, jax.random.split(key, rounds))[0]
+    return jax.lax.scan(round_of_steps, chains, jax.random.split(key, rounds))[0]
 
 
 @functools.cache
-def compiled(mesh: Mesh, config: Config, task: Task, rounds: int):
-    """`walk(chains, key)` jitted over a mesh of one axis: each device has its share of the ladders."""
+def compiled(mesh: Mesh, config: Config, task: Task, rounds: int) -> Wrapped:
+    """`walk(chains, key)` as a jitted function over a mesh; each device has whole ladders.
+
+    Args:
+      mesh: a mesh with one axis.
+      config: settings.
+      task: what the programs must do.
+      rounds: number of exchanges.
+
+    Returns:
+      The jitted function.
+    """
     axis = mesh.axis_names[0]
     each: Any = [
         Spec(None, axis) if name in ("program", "best") else Spec(axis) for name in Chains._fields
     ]
     specs = Chains(*each)
 
-    def part(chains, key):
+    def part(chains: Chains, key: Array) -> Chains:
         return walk(config, task, chains, jax.random.fold_in(key, jax.lax.axis_index(axis)), rounds)
 
-    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     return jax.jit(
         jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False),
-        in_shardings=(where, NamedSharding(mesh, Spec())),
-        out_shardings=where,
+        in_shardings=(shardings, NamedSharding(mesh, Spec())),
+        out_shardings=shardings,
     )
 
 
-def spread(config: Config, chains: Chains, chance: float, host: np.random.Generator) -> Chains:
-    """Ladders that lag behind the best one are replaced by it, each with a chance; on the host."""
+def replace_lagging_ladders(
+    config: Config, chains: Chains, probability: float, generator: np.random.Generator
+) -> Chains:
+    """Replaces lagging ladders by copies of a best ladder, on the host.
+
+    Args:
+      config: settings.
+      chains: the chains.
+      probability: of each ladder without a shortest program to be replaced.
+      generator: of the random numbers.
+
+    Returns:
+      The chains as NumPy arrays.
+    """
     lengths = np.asarray(chains.best_length).reshape(-1, config.rungs).min(1)
     ahead = np.flatnonzero(lengths == lengths.min())
-    lags = (lengths > lengths.min()) & (host.random(len(lengths)) < chance)
-    source = np.where(lags, host.choice(ahead, len(lengths)), np.arange(len(lengths)))
+    lags = (lengths > lengths.min()) & (generator.random(len(lengths)) < probability)
+    source = np.where(lags, generator.choice(ahead, len(lengths)), np.arange(len(lengths)))
     order = (source[:, None] * config.rungs + np.arange(config.rungs)).ravel()
     return jax.tree.map(lambda x: np.asarray(x)[..., order], chains)
 
 
 def best(config: Config, task: Task, chains: Chains) -> Program | None:
-    """The shortest right program of all chains (to be proved by `proof.prove`), if there is one."""
+    """The shortest correct program of all chains, to be proved by `proof.prove`.
+
+    Args:
+      config: settings.
+      task: gives the numbers of registers and memory cells.
+      chains: the chains.
+
+    Returns:
+      The program; None if no chain has one.
+    """
     lengths = np.asarray(chains.best_length)
     chain = int(lengths.argmin())
     if lengths[chain] > config.slots:

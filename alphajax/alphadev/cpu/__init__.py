@@ -1,1 +1,1 @@
-"""Programs on the real CPU: a sandboxed child process, native checks, latency."""
+"""Programs on this CPU: a sandboxed child process, checks of results, latency."""

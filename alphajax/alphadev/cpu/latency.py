@@ -1,10 +1,8 @@
-"""How long programs take on this CPU, beside what people write today.
+"""Latency of programs on this CPU, beside reference routines.
 
-The paper's measure (Mankowitz et al., Nature 618:257, methods): the 5th percentile of many measurements
-of 10,000 random inputs each, with its distribution-free 95 % interval.
+The paper's measure: the 5th percentile of many measurements of 10,000 random inputs each, with its
+distribution-free 95 % confidence interval (Mankowitz et al., Nature 618:257, 2023, Methods).
 """
-
-from __future__ import annotations
 
 import dataclasses
 import math
@@ -12,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from alphajax.alphadev.cpu.native import numbers
-from alphajax.alphadev.cpu.sandbox import HEADER, compiled
+from alphajax.alphadev.cpu.native import random_inputs
+from alphajax.alphadev.cpu.sandbox import HEADER, compile_and_run
 from alphajax.alphadev.machine.isa import Program
-from alphajax.alphadev.machine.tasks import Task
+from alphajax.alphadev.machine.task import Task
 from alphajax.alphadev.programs import references
 from alphajax.alphadev.programs.analysis import fit
 from alphajax.alphadev.programs.printing import inline
@@ -23,24 +21,25 @@ from alphajax.alphadev.programs.printing import inline
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How long a routine takes for one input: 5th percentile, and its 95 % interval.
+    """Time of a routine for one input: 5th percentile, and its 95 % confidence interval.
 
-    The interval is distribution-free: between two of the measurements in order of size, chosen by the
-    binomial distribution.  Calls are independent and may overlap in the CPU, as in a loop that sorts
-    many short lists; a call through a pointer is included.
+    The interval is distribution-free, between two order statistics (`percentile_interval`).  Calls
+    are independent and may overlap in the CPU, as in a loop that sorts many short lists; the time
+    includes a call through a pointer.
     """
 
     ticks: float
-    """Of the time stamp counter: cycles at the CPU's nominal clock."""
+    """5th percentile in ticks of the time stamp counter: cycles at the CPU's nominal clock."""
     low: float
-    """In ticks."""
+    """Lower end of the interval, in ticks."""
     high: float
-    """In ticks."""
+    """Upper end of the interval, in ticks."""
     nanoseconds: float
-    """The same 5th percentile in time."""
+    """5th percentile in nanoseconds."""
     measurements: int
+    """Number of measurements."""
     inputs: int
-    """In each measurement."""
+    """Number of inputs in each measurement."""
 
     def __str__(self) -> str:
         return (
@@ -57,45 +56,48 @@ def measure(
     seed: int = 0,
     time_limit: float = 300.0,
 ) -> dict[str, Timing]:
-    """Measures programs on this CPU, taking turns with each other and with reference routines.
+    """Measures programs on this CPU, in turns with each other and with reference routines.
 
-    Every round measures all routines on the
-    same inputs, in another order each time, so that what else the machine does strikes all alike.
+    In every round all routines run on the same inputs, in a random order, so that other load on the
+    machine affects all alike.
 
     Args:
-      programs: what to measure, by name; all are compiled together.
+      programs: by name; all are compiled together.
       task: what they do; it gives the inputs.
       measurements: of each routine.
       inputs: in each measurement.
-      compare: also measure `references.of(task)`.
+      compare: whether to measure `references.for_task(task)` too.
       seed: of the inputs.
-      time_limit: seconds, for the compiler and for the child.
+      time_limit: seconds for each call of the compiler, and for the child.
 
     Returns:
       Timings by name, programs first.
 
     Raises:
-      NativeError: see there.
+      NativeError: this computer cannot run them, or the child failed.
+      ValueError: a count below 1.
     """
     if measurements < 1 or inputs < 1:
-        raise ValueError(f"{measurements} measurements of {inputs} inputs; expected 1 or more")
-    known = references.of(task) if compare else references.NONE
-    names = [*programs, *known.c]
+        raise ValueError(
+            f"received {measurements} measurements of {inputs} inputs; expected 1 or more of each"
+        )
+    reference = references.for_task(task) if compare else references.NO_REFERENCES
+    names = [*programs, *reference.c]
     functions = [
         inline(fit(p, p.registers, task.memory), f"p{i}") for i, p in enumerate(programs.values())
     ]
-    table = [f"p{i}" for i in range(len(programs))] + list(known.c.values())
+    table = [f"p{i}" for i in range(len(programs))] + list(reference.c.values())
     source = "\n".join(
         [
             HEADER,
             *functions,
-            known.source,
+            reference.source,
             "#if EXTRA",
-            *(f"extern void {x}(int *);" for x in known.cpp.values()),
+            *(f"extern void {x}(int *);" for x in reference.cpp.values()),
             "#endif",
             "static const routine all[] = {" + ", ".join(table),
             "#if EXTRA",
-            *(f", {x}" for x in known.cpp.values()),
+            *(f", {x}" for x in reference.cpp.values()),
             "#endif",
             "};",
             _MEASURE,
@@ -103,18 +105,20 @@ def measure(
     )
     rng = np.random.default_rng(seed)
     pools = 8
-    before, _, _ = numbers(task, pools * inputs, rng, typical=True)
+    before, _, _ = random_inputs(task, pools * inputs, rng, typical=True)
     constants = {
         "CELLS": task.memory,
         "INPUTS": inputs,
         "POOLS": pools,
         "MEASUREMENTS": measurements,
     }
-    output = compiled(source, constants, before.tobytes(), time_limit, extra=known.cpp_source)
+    output = compile_and_run(
+        source, constants, before.tobytes(), time_limit, cpp_source=reference.cpp_source
+    )
     ticks_per_nanosecond = np.frombuffer(output[:8], np.float64)[0]
     ticks = np.frombuffer(output[8:], np.int64).reshape(measurements, -1).T
     if len(ticks) > len(names):
-        names += known.cpp
+        names += reference.cpp
     return {
         name: _timing(one / inputs, float(ticks_per_nanosecond), inputs)
         for name, one in zip(names, ticks, strict=True)
@@ -122,6 +126,7 @@ def measure(
 
 
 def _timing(ticks: np.ndarray, per_nanosecond: float, inputs: int) -> Timing:
+    """The timing of one routine from its measurements, in ticks for one input."""
     ordered = np.sort(ticks)
     low, high = percentile_interval(len(ordered))
     fifth = float(np.quantile(ordered, 0.05))
@@ -131,14 +136,19 @@ def _timing(ticks: np.ndarray, per_nanosecond: float, inputs: int) -> Timing:
 
 
 def percentile_interval(n: int, p: float = 0.05, confidence: float = 0.95) -> tuple[int, int]:
-    """Which two of n ordered measurements enclose the p-quantile with this confidence.
+    """Order statistics that enclose the p-quantile with a given confidence.
 
-    The number of measurements below the quantile is binomial (n, p), whatever their distribution; the
-    interval leaves at most half of what is left on either side.  (With few measurements even the
-    smallest one may lie above the quantile: then the confidence is less.)
+    The number of measurements below the quantile is binomial (n, p) for any distribution.  Each end
+    of the interval may fail with probability (1 - confidence) / 2.  With few measurements even the
+    smallest may be above the quantile; the confidence is then lower.
+
+    Args:
+      n: number of measurements.
+      p: the quantile, 0 to 1.
+      confidence: 0 to 1.
 
     Returns:
-      Two indices, 0 the smallest measurement.
+      Indices of two measurements in ascending order, from 0.
     """
     cumulative, below = [], 0.0
     for k in range(n + 1):
@@ -164,7 +174,7 @@ static double nanoseconds(void) {
   return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
 }
 enum { ROUTINES = sizeof all / sizeof all[0] };
-static int64_t taken[MEASUREMENTS][ROUTINES];
+static int64_t durations[MEASUREMENTS][ROUTINES];
 int main(int count, char **paths) {
   static int work[INPUTS * CELLS];
   uint64_t first, random = 88172645463325252ull;
@@ -184,19 +194,19 @@ int main(int count, char **paths) {
       order[r] = order[other], order[other] = old;
     }
     for (int r = 0; r < ROUTINES; r++) {
-      routine volatile chosen = all[order[r]];
-      routine now = chosen;
+      routine volatile selected = all[order[r]];
+      routine call = selected;
       memcpy(work, inputs, sizeof work);
       uint64_t begin = ticks();
-      for (long i = 0; i < INPUTS; i++) now(work + i * CELLS);
+      for (long i = 0; i < INPUTS; i++) call(work + i * CELLS);
       uint64_t end = ticks();
-      if (m >= 0) taken[m][order[r]] = (int64_t)(end - begin);
+      if (m >= 0) durations[m][order[r]] = (int64_t)(end - begin);
     }
   }
   rate = (double)(ticks() - first) / (nanoseconds() - start);
   out = fopen(paths[2], "wb");
   if (!out) return 3;
   store(out, &rate, sizeof rate);
-  store(out, taken, sizeof taken);
+  store(out, durations, sizeof durations);
   return fclose(out) ? 3 : 0;
 }"""

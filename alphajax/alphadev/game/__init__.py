@@ -1,1 +1,1 @@
-"""AssemblyGame: rewards, rules and symmetries of writing a program."""
+"""The assembly game: states, rules, legal moves, rewards and symmetries."""

@@ -1,56 +1,54 @@
-"""What rules say of many states: one call with the batch last, in blocks that a CPU's cache holds.
+"""Batch-last evaluation: a function over a batch of bit planes as a function of one state.
 
-With the batch last a plane of bits is a row of words, on which logical operations are as wide as the machine's registers.
+With the batch as the last axis, logical operations on planes use the full width of the vector
+registers.  On a CPU, large batches are evaluated in blocks whose planes fit a cache.
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array
 
-CACHED = 1 << 16
-"""Bytes of the planes of states surveyed at a time on a CPU: what is made of them is several times as much, and a
-cache holds it.  Five numbers, 4,096 states: four times as fast as all at once."""
+from alphajax.blocks import map_blocks
+
+CACHE_BYTES = 1 << 16
+"""Bytes of the states' planes in one block on a CPU.  Temporaries are several times as large."""
 
 
-def batch_last(function, size: int):
-    """A function of states that have their batch last, as one of one state, which a `vmap` turns into few calls.
+def batch_last(function: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """A function of one state from one over a batch; `vmap` turns it into few calls.
 
     Args:
-      function: of arrays `[..., B]`; gives arrays that have their batch first.
+      function: from arrays `[..., B]` to a pytree of arrays `[B, ...]`.
       size: bytes of the planes of one state.
+
+    Returns:
+      The function of arrays without the batch axis.
     """
 
-    def batch(*fields):
+    def batch_first(*fields: Array) -> Any:
         return function(*(jnp.moveaxis(x, 0, -1) for x in fields))
 
     @custom_vmap
-    def one(*fields):
-        return jax.tree.map(lambda x: x[0], batch(*(x[None] for x in fields)))
+    def single(*fields: Array) -> Any:
+        return jax.tree.map(lambda x: x[0], batch_first(*(x[None] for x in fields)))
 
-    @one.def_vmap
-    def _(count, batched, *fields):
+    @single.def_vmap
+    def _(count: int, is_batched: list[bool], *fields: Array) -> tuple[Any, Any]:
         whole = [
-            x if there else jnp.broadcast_to(x[None], (count, *x.shape))
-            for x, there in zip(fields, batched, strict=True)
+            x if has_batch else jnp.broadcast_to(x[None], (count, *x.shape))
+            for x, has_batch in zip(fields, is_batched, strict=True)
         ]
-        block = max(CACHED // size, 1) if jax.default_backend() == "cpu" else sys.maxsize
-        found = _in_blocks(batch, block, whole)
-        return found, jax.tree.map(lambda _: True, found)
+        block = max(CACHE_BYTES // size, 1) if jax.default_backend() == "cpu" else sys.maxsize
+        # A loop over fewer than 5 blocks does not pay.
+        if count <= 4 * block:
+            result = batch_first(*whole)
+        else:
+            result = map_blocks(batch_first, block, *whole)
+        return result, jax.tree.map(lambda _: True, result)
 
-    return one
-
-
-def _in_blocks(function, block: int, fields: list[Array]):
-    """`function` of `block` states at a time."""
-    size = fields[0].shape[0]
-    if size <= 4 * block:  # fewer do not pay for the loop
-        return function(*fields)
-    count = -(-size // block)
-    fields = [jnp.pad(x, ((0, count * block - size), *[(0, 0)] * (x.ndim - 1))) for x in fields]
-    found = jax.lax.map(
-        lambda one: function(*one), [x.reshape(count, block, *x.shape[1:]) for x in fields]
-    )
-    return jax.tree.map(lambda x: x.reshape(count * block, *x.shape[2:])[:size], found)
+    return single

@@ -1,7 +1,10 @@
-"""Registers differ only in name: a position with its registers renamed is as good as the position.
+"""Register renaming: registers differ only in name, so renamed positions are equally good.
 
-As the signed permutations of AlphaTensor (Fawzi et al., 2022, Methods), of which AlphaDev has none:
-what is learned of one pair of registers is then learned of all of them.  Beyond the paper.
+AlphaTensor uses signed permutations in the same way (Fawzi et al., 2022, Methods); AlphaDev has no
+symmetry.  Renamings augment the positions to learn from, and `state_hash` identifies states that
+differ only in the names of registers and tests.
+
+Beyond the paper.
 """
 
 import functools
@@ -13,133 +16,167 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt32
 
-from alphajax.alphadev.game.assembly_game import AssemblyGame, Observation, State
+from alphajax.alphadev.game.assembly_game import AssemblyGame
 from alphajax.alphadev.game.rules import Rules
+from alphajax.alphadev.game.states import Observation, State
 from alphajax.alphadev.machine import emulator
 from alphajax.alphadev.machine.isa import TWO_LOCATIONS, Op
 
-MOST = 720
-"""Renamings that are tabled; of more registers than six, so many at random."""
+MAX_RENAMINGS = 720
+"""Renamings in a table, all those of up to 6 registers; of more registers, random ones."""
 
 
 class Renamings(NamedTuple):
-    """N renamings, as sources: what stands at a place after a renaming was at the source before."""
+    """A table of N register renamings, as indices to gather from."""
 
-    locations: Int[np.ndarray, "N L"]
-    actions: Int[np.ndarray, "N A"]
-    renamed: Int[np.ndarray, "N A"]
-    """The other way round: what becomes of an action."""
+    location_sources: Int[np.ndarray, "N L"]
+    """Location whose content each location has after a renaming."""
+    action_sources: Int[np.ndarray, "N A"]
+    """Action that becomes each action."""
+    action_targets: Int[np.ndarray, "N A"]
+    """Action that each action becomes: the inverse of `action_sources`."""
 
 
-def renamings(game: AssemblyGame) -> Renamings:
-    """All renamings of a game's registers, or `MOST` of them; the first changes nothing.
+def register_renamings(game: AssemblyGame) -> Renamings:
+    """All renamings of a game's registers, or `MAX_RENAMINGS` of them; the first is the identity.
 
-    Where a compare is legal only with its lower register first, a renamed one is turned round: the
-    flag is then mirrored, but of the move alone, the turned compare is as good.
+    If compares have the lower register first, a renamed compare may have to swap its operands.
+    That mirrors the flag, but the compare is as good a move.
     """
-    r, table = game.task.registers, [tuple(int(x) for x in row) for row in game.actions]
-    if np.prod(np.arange(1, r + 1)) <= MOST:
+    r, table = game.task.registers, [(int(op), int(a), int(b)) for op, a, b in game.actions]
+    if np.prod(np.arange(1, r + 1)) <= MAX_RENAMINGS:
         orders = np.array(list(itertools.permutations(range(r))))
     else:
         random = np.random.default_rng(0)
-        orders = np.stack([np.arange(r), *(random.permutation(r) for _ in range(MOST - 1))])
-    numbers = {row: number for number, row in enumerate(table)}
+        shuffled = (random.permutation(r) for _ in range(MAX_RENAMINGS - 1))
+        orders = np.stack([np.arange(r), *shuffled])
+    indices = {row: number for number, row in enumerate(table)}
     locations = np.tile(np.arange(game.task.locations), (len(orders), 1))
     locations[:, :r] = np.argsort(orders, axis=1)
     actions = np.zeros((len(orders), len(table)), np.int32)
     for number, order in enumerate(orders):
-        to = [*order.tolist(), *range(r, game.task.locations)]
+        name = [*order.tolist(), *range(r, game.task.locations)]
         for source, (op, a, b) in enumerate(table):
             if op in TWO_LOCATIONS:
-                new = (op, to[a], to[b])
+                new = (op, name[a], name[b])
             else:
-                new = (op, to[a] if op == Op.CMP_CONSTANT else a, b)
-            actions[number, numbers.get(new, numbers.get((op, new[2], new[1])))] = source
+                new = (op, name[a] if op == Op.CMP_CONSTANT else a, b)
+            target = indices[new] if new in indices else indices[op, new[2], new[1]]
+            actions[number, target] = source
     return Renamings(locations, actions, np.argsort(actions, axis=1))
 
 
-def rename(table: Renamings, which: Int[Array, " B"], batch):
-    """A `network.Batch` with the registers of each position renamed by renaming number `which`."""
-    locations, actions, renamed = (jnp.asarray(x)[which] for x in table)
+def sample_renamings(table: Renamings, key: jax.Array, count: int) -> Int[Array, " B"]:
+    """Random renamings, one for each position.
 
-    def moves(x):
-        return jnp.take_along_axis(x, actions, axis=1)
+    Args:
+      table: the renamings.
+      key: consumed.
+      count: B.
 
-    def seen(obs: Observation) -> Observation:
-        held = jnp.take_along_axis(obs.held, locations[:, :, None, None], axis=1)
-        program = jnp.take_along_axis(renamed, jnp.maximum(obs.program, 0), axis=1)
-        program = jnp.where(obs.program < 0, obs.program, program.astype(obs.program.dtype))
-        return obs._replace(held=held, legal=moves(obs.legal), program=program)
+    Returns:
+      Indices into the table, int32 `[B]`.
+    """
+    return jax.random.randint(key, (count,), 0, len(table.location_sources))
 
-    return batch._replace(
-        observation=seen(batch.observation),
-        candidates=moves(batch.candidates),
-        weights=moves(batch.weights),
-        later=None if batch.later is None else seen(batch.later),
+
+def rename_actions(table: Renamings, index: Int[Array, " B"], values: Array) -> Array:
+    """Values of actions, reordered to the renamed actions.
+
+    Args:
+      table: the renamings.
+      index: renaming of each position, `[B]`.
+      values: `[B, A]`.
+
+    Returns:
+      `[B, A]`.
+    """
+    return jnp.take_along_axis(values, jnp.asarray(table.action_sources)[index], axis=1)
+
+
+def rename_registers(
+    table: Renamings, index: Int[Array, " B"], observation: Observation
+) -> Observation:
+    """Observations with renamed registers.
+
+    Args:
+      table: the renamings.
+      index: renaming of each position, `[B]`.
+      observation: `[B, ...]`.
+
+    Returns:
+      What the renamed program would show.
+    """
+    locations = jnp.asarray(table.location_sources)[index]
+    targets = jnp.asarray(table.action_targets)[index]
+    contents = jnp.take_along_axis(observation.contents, locations[:, :, None, None], axis=1)
+    program = jnp.take_along_axis(targets, jnp.maximum(observation.program, 0), axis=1)
+    program = program.astype(observation.program.dtype)
+    return observation._replace(
+        contents=contents,
+        legal=rename_actions(table, index, observation.legal),
+        program=jnp.where(observation.program < 0, observation.program, program),
     )
 
 
-def draw(table: Renamings, key: jax.Array, count: int) -> Int[Array, " B"]:
-    """Numbers of renamings, one for each position."""
-    return jax.random.randint(key, (count,), 0, len(table.locations))
+def state_hash(game: AssemblyGame, state: State) -> Int[Array, ""]:
+    """Hash of a machine state that is invariant under renaming registers and permuting tests.
 
+    Programs that compare other inputs to the same end have equal hashes.  As in colour refinement
+    of a graph: a test's hash is made of its contents, a register's hash of its contents and all
+    tests' hashes, twice in turn.  A memory cell that cannot be read again counts only by whether it
+    is correct for good and whether it was written.
 
-def state_mark(game: AssemblyGame, state: State) -> Int[Array, ""]:
-    """A hash of the machine's state that does not depend on the names of registers and tests.
+    Args:
+      game: the game; only its training tests count.
+      state: one state.
 
-    Tests have no names either: what is right on each of them, from what is held there, is right.
-    So programs that compare other inputs to the same end come to the same state, as in an
-    enumeration.  A test's number is made of what it holds in each register and in memory, a
-    register's of all tests' numbers and what it holds there, twice in turn (as colours of a graph
-    are refined).  Of memory that can be read no more only what is right for good counts.
+    Returns:
+      The hash, int32.
     """
-    rules, r, now = game.looked_at, game.task.registers, state.machine
-    words = len(rules.tests)
+    rules, r, machine = game.training_rules, game.task.registers, state.machine
+    words = len(rules.test_bits)
 
-    def bits(planes):
+    def bits(planes: Array) -> Array:
         return emulator.unpack(planes[..., :words], rules.task.tests).astype(jnp.uint32)
 
-    def numbers(planes, axis):
-        """What stands in planes of bits, along an axis, as one number."""
-        marks = jnp.expand_dims(
-            _mixed(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32)), [*range(axis), -1]
-        )
-        return jnp.sum(bits(planes) * marks, axis, jnp.uint32)
+    def hash_planes(planes: Array, axis: int) -> Array:
+        factors = _mix(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32))
+        factors = jnp.expand_dims(factors, [*range(axis), -1])
+        return jnp.sum(bits(planes) * factors, axis, jnp.uint32)
 
-    held, flags = numbers(now.held, 1), numbers(jnp.concatenate([now.flag, now.skip]), 0)
-    registers, cells = held[:r], held[r:]  # [R, T], [M, T]
-    own = functools.reduce(
-        jnp.bitwise_or, jnp.moveaxis(now.held[r:, :, :words] & rules.wanted, 1, 0)
+    contents = hash_planes(machine.contents, 1)
+    flags = hash_planes(jnp.concatenate([machine.flag, machine.skip]), 0)
+    registers, cells = contents[:r], contents[r:]  # [R, P], [M, P]
+    correct = functools.reduce(
+        jnp.bitwise_or,
+        jnp.moveaxis(machine.contents[r:, :, :words] & rules.output_planes, 1, 0),
     )
-    good, written = bits(rules.lasting(own[..., None])[..., 0]), bits(state.written)
-    cells = jnp.where(bits(state.read | state.written) == 1, ~(2 * good + written), cells)
-    rows = jnp.concatenate([cells, flags[None], _wanted_marks(rules)[None]])
-    memory = jnp.sum(
-        _mixed(_mixed(rows) + np.arange(len(rows), dtype=np.uint32)[:, None]),
-        axis=0,
-        dtype=jnp.uint32,
-    )
-    tests = _mixed(memory)
+    permanent = bits(rules.permanent_tests(correct[..., None])[..., 0])
+    used, written = bits(state.cells_read | state.cells_written), bits(state.cells_written)
+    cells = jnp.where(used == 1, ~(2 * permanent + written), cells)
+    rows = jnp.concatenate([cells, flags[None], _output_hashes(rules)[None]])
+    salt = np.arange(len(rows), dtype=np.uint32)[:, None]
+    memory = jnp.sum(_mix(_mix(rows) + salt), axis=0, dtype=jnp.uint32)
+    tests = _mix(memory)
     for _ in range(2):
-        names = jnp.sum(_mixed(registers + tests[None]), axis=1, dtype=jnp.uint32)
-        tests = _mixed(
-            memory + jnp.sum(_mixed(registers + names[:, None]), axis=0, dtype=jnp.uint32)
-        )
-    return jnp.sum(_mixed(tests), dtype=jnp.uint32).astype(jnp.int32)
+        names = jnp.sum(_mix(registers + tests[None]), axis=1, dtype=jnp.uint32)
+        sums = jnp.sum(_mix(registers + names[:, None]), axis=0, dtype=jnp.uint32)
+        tests = _mix(memory + sums)
+    return jnp.sum(_mix(tests), dtype=jnp.uint32).astype(jnp.int32)
 
 
 @functools.lru_cache(maxsize=64)
-def _wanted_marks(rules: Rules) -> np.ndarray:
-    """A number for what each test wants: uint32 `[T]`."""
-    wanted = np.where(rules.task.matters, rules.task.wanted.astype(int), -1000)
-    kinds = np.unique(
-        np.concatenate([wanted, rules.task.roles], axis=1), axis=0, return_inverse=True
-    )[1].ravel()
+def _output_hashes(rules: Rules) -> np.ndarray:
+    """Hash of each test's outputs and roles: uint32 `[P]`."""
+    outputs = np.where(rules.task.output_mask, rules.task.outputs.astype(int), -1000)
+    rows = np.concatenate([outputs, rules.task.roles], axis=1)
+    kinds = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
     return np.random.default_rng(0).integers(1 << 32, size=len(kinds), dtype=np.uint32)[kinds]
 
 
-def _mixed(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
-    """A hash of each number."""
+def _mix(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
+    """32-bit integer hash of each number."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

@@ -1,1 +1,1 @@
-"""What AlphaDev learns from: the archive of programs, batches."""
+"""Learning of AlphaDev: the archive of programs, and the batches of training positions."""

@@ -1,1 +1,1 @@
-"""The machine: instructions, tasks and the emulator."""
+"""Machine: instruction set, tasks, sorting networks and the emulator."""

@@ -1,26 +1,18 @@
-"""The machine: one instruction over all tests at a time, exactly.
+"""Exact emulator: one instruction on all tests at a time, as logical operations on bit planes.
 
-A state holds what every location of every test holds, so that a program is never run again from
-its start: the state after L instructions is one `step` from the state after L - 1.
+Contents are few small values, because programs without arithmetic see only the order of their
+inputs.  There is one bit for each (location, value, test), 32 tests to a word; the game's rules
+read these planes directly.  `experiments/emulator_speed.py` compares other representations.
 
-Values are small numbers, because programs without arithmetic see nothing of their inputs but the
-order; and they are kept as *planes of bits*: one bit for each value, location and test, 32 tests to
-a word.  An instruction is then a few logical operations on words, the rules of the game read the
-planes as they stand, and a state is small; `experiments/emulator_speed.py` compares it with others.
-
-A location that was never written has no bit at all: it holds an unknown value.  Comparing it makes
-the flag unknown, and a conditional move on an unknown flag keeps only what both outcomes share.
-So what this machine says a location holds is true for *any* contents that the registers and the flag
-may have had at the start.  Values may also be such that their order says nothing, as that of a list's
-length and its items: comparing those makes the flag unknown too.
-
-Jumps go forward only, so that one pass suffices: a test that jumps skips instructions until it
-meets its label, while other tests go on.
+A location that was never written has no bit: its content is unknown.  Comparing it makes the flag
+undefined, and a conditional move on an undefined flag keeps what both outcomes have in common.  So
+every content that a state reports holds for any initial registers and flag.  Jumps go forward only:
+a test that jumps skips instructions up to its label, while other tests continue.
 
 Everything is pure and unbatched; callers `vmap`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -28,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int, UInt32
 
 from alphajax.alphadev.machine.isa import (
@@ -45,27 +38,26 @@ from alphajax.alphadev.machine.isa import (
 )
 
 WORD = 32
-"""Tests in a word."""
+"""Tests per word."""
 
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Layout:
-    """What the planes mean; static, so it is no leaf of a state.
-
-    `tests` are P, of which the last word may have fewer than it has bits; `values` are the V values
-    that any test may hold, ascending, and `constants` those that CMP_CONSTANT may name.  `comparable`
-    are the groups of values within which a compare tells something; () is one group of all.
-    """
+    """Meaning of the bit planes; static, so it is not a leaf of a state."""
 
     tests: int
+    """P, number of tests; the last word may have bits of no test."""
     values: tuple[int, ...]
+    """The V values that any test may hold, ascending."""
     constants: tuple[int, ...] = ()
+    """Numbers that CMP_CONSTANT may name, ascending."""
     comparable: tuple[tuple[int, ...], ...] = ()
+    """Groups of values within which a compare sets the flag; (): one group of all values."""
 
     @cached_property
     def orders(self) -> tuple[tuple[int, ...], ...]:
-        """`comparable` as numbers of values, ascending."""
+        """`comparable` as indices into `values`, ascending."""
         groups = self.comparable or (self.values,)
         return tuple(
             tuple(v for v, value in enumerate(self.values) if value in group) for group in groups
@@ -73,27 +65,28 @@ class Layout:
 
 
 class MachineState(NamedTuple):
-    """What P tests hold after some instructions, W words of them.
+    """State of the machine on P tests, as bit planes of W words; uint32.
 
-    `values`, `flags` and `skipping` unpack it.
+    `values`, `flags` and `skip_labels` unpack it.
     """
 
-    held: UInt32[Array, "*#B locations V W"]
-    """Tests in which a location holds a value; in which it holds none that is known: no bit."""
+    contents: UInt32[Array, "*#B locations V W"]
+    """Bit of each test in which a location holds a value; unknown content: no bit."""
     flag: UInt32[Array, "*#B 3 W"]
-    """Tests whose last compare said less, equal, greater; undefined: no bit."""
+    """Bit of each test whose last compare was less, equal, greater; undefined flag: no bit."""
     skip: UInt32[Array, "*#B J W"]
-    """Tests that skip to each label; the last plane is for those that are lost, because they jumped
-    on an unknown flag.  J is the number of labels + 1, or 0 where there are none."""
+    """Bit of each test that skips to a label.  The last plane has the tests that jumped on an
+    undefined flag.  J is the number of labels + 1, or 0 without labels."""
     layout: Layout
+    """Meaning of the planes."""
 
 
-# On which flags an op acts, as bits; _ALWAYS needs no flag, and _CONDITIONAL needs one.
+# Bits of the tables below: flags on which an op acts, ops that always act, and conditional ops.
 _ON_LESS, _ON_EQUAL, _ON_GREATER, _ALWAYS, _CONDITIONAL = range(5)
 
 
-def _acting(ops, unconditional: Op) -> np.ndarray:
-    """int32 bits for each op; 0 for one that is not among these."""
+def _condition_bits(ops: Iterable[Op], unconditional: Op) -> np.ndarray:
+    """Condition of each op as bits, int32 `[ops]`; 0 for an op that is not among these."""
     table = np.zeros(len(Op), np.int32)
     bits = {LESS: _ON_LESS, EQUAL: _ON_EQUAL, GREATER: _ON_GREATER}
     for op in ops:
@@ -102,17 +95,17 @@ def _acting(ops, unconditional: Op) -> np.ndarray:
     return table
 
 
-_MOVES = _acting(CONDITIONAL_MOVES, Op.MOV)
-_JUMPS = _acting(JUMPS[1:], Op.JMP)
+_MOVES = _condition_bits(CONDITIONAL_MOVES, Op.MOV)
+_JUMPS = _condition_bits(JUMPS[1:], Op.JMP)
 
 
-def _word(bit) -> Array:
-    """A word of ones where true (or 1)."""
-    return jnp.uint32(0) - bit.astype(jnp.uint32)
+def _word(bit: ArrayLike) -> Array:
+    """All ones where the bit is true (or 1), else zeros; uint32."""
+    return jnp.uint32(0) - jnp.asarray(bit).astype(jnp.uint32)
 
 
-def _outcomes(table: np.ndarray, op, flag) -> tuple[Array, Array]:
-    """Tests in which op acts, and in which one cannot know whether it does."""
+def _outcomes(table: np.ndarray, op: Array, flag: Array) -> tuple[Array, Array]:
+    """Tests in which the op acts, and tests in which its flag is undefined."""
     bits = jnp.asarray(table)[op]
     on_less, on_equal, on_greater, always, conditional = (
         _word((bits >> bit) & 1) for bit in range(_CONDITIONAL + 1)
@@ -128,22 +121,26 @@ def start(
     constants: Sequence[int] = (),
     comparable: tuple[tuple[int, ...], ...] = (),
 ) -> MachineState:
-    """Every test before its first instruction.
+    """The state before the first instruction.
 
     Args:
-      values: what each location holds: int8 `[P, locations]`, UNKNOWN where a register is not
-        initialised (`tasks.Task.initial`).  On the host: the planes are made for these values.
-      labels: labels 0 to labels - 1 may be jumped to.  Jumps to others do nothing.
-      constants: those that CMP_CONSTANT may name.  After a compare with another, the flag is unknown.
-      comparable: groups of values; after a compare of two that share none, the flag is unknown.  By
-        default all compare with all.
+      values: content of each location, int8 `[P, locations]`, on the host; UNKNOWN for a register
+        that is not initialised (as `Task.initial`).
+      labels: number of labels; jumps to a label from this number on have no effect.
+      constants: numbers that CMP_CONSTANT may name; a compare with another number makes the flag
+        undefined.
+      comparable: groups of values; a compare of two values without a common group makes the flag
+        undefined.  (): all values compare with each other.
+
+    Returns:
+      The state; the flag is undefined.
     """
     values = np.asarray(values)
     alphabet = np.setdiff1d([*values.flat, *constants], [UNKNOWN])
-    held = pack(values.T[:, None, :] == alphabet[None, :, None])
-    words = held.shape[-1]
+    contents = pack(values.T[:, None, :] == alphabet[None, :, None])
+    words = contents.shape[-1]
     return MachineState(
-        jnp.asarray(held),
+        jnp.asarray(contents),
         jnp.zeros((3, words), jnp.uint32),
         jnp.zeros((labels + 1 if labels else 0, words), jnp.uint32),
         Layout(len(values), tuple(alphabet.tolist()), tuple(sorted(constants)), comparable),
@@ -151,60 +148,87 @@ def start(
 
 
 def step(state: MachineState, instruction: Instruction) -> MachineState:
-    """The state after one instruction."""
-    held, flag, skip, layout = state
+    """The state after one instruction.
+
+    Args:
+      state: the state before it.
+      instruction: op, a and b, each an int8 scalar.
+
+    Returns:
+      The state after it.
+    """
+    contents, flag, skip, layout = state
     op, a, b = (jnp.asarray(field, jnp.int8) for field in instruction)
-    source, target = held[a], held[b]  # for a label or a constant, anything: it is not used
-    acting = running(state) if skip.shape[0] else ~jnp.zeros_like(flag[0])
+    # For a label or a constant these are rows that nothing below uses.
+    source, target = contents[a], contents[b]
+    acting = running_tests(state) if skip.shape[0] else ~jnp.zeros_like(flag[0])
 
-    moves, doubtful = (tests & acting for tests in _outcomes(_MOVES, op, flag))
-    moved = (source | ~(moves | doubtful)[None]) & (target | moves[None])
+    moves, undecided = (tests & acting for tests in _outcomes(_MOVES, op, flag))
+    new_target = (source | ~(moves | undecided)[None]) & (target | moves[None])
 
-    other, compared, known = target, (op == Op.CMP) | (op == Op.CMP_CONSTANT), op == Op.CMP
+    other, is_compare, sets_flag = target, (op == Op.CMP) | (op == Op.CMP_CONSTANT), op == Op.CMP
     if layout.constants:
         constant = _word(np.array(layout.values, np.int8) == b)[:, None]
-        other, known = jnp.where(op == Op.CMP_CONSTANT, constant, target), compared
-    compared, known = _word(compared) & acting, _word(known) & acting
-    after = (flag & ~compared[None]) | (_sign(source, other, layout.orders) & known[None])
+        other, sets_flag = jnp.where(op == Op.CMP_CONSTANT, constant, target), is_compare
+    clears, sets = _word(is_compare) & acting, _word(sets_flag) & acting
+    new_flag = (flag & ~clears[None]) | (_sign(source, other, layout.orders) & sets[None])
 
     if skip.shape[0]:
         label = _word(np.arange(skip.shape[0], dtype=np.int8) == a)[:, None]
-        jumps, lost = (tests & acting for tests in _outcomes(_JUMPS, op, flag))
-        arrived = label & _word(op == Op.LABEL)
-        skip = ((skip | (label & jumps[None])) & ~arrived).at[-1].set(skip[-1] | lost)
-    return MachineState(held.at[b].set(moved), after, skip, layout)
+        jumps, faults = (tests & acting for tests in _outcomes(_JUMPS, op, flag))
+        arrivals = label & _word(op == Op.LABEL)
+        skip = ((skip | (label & jumps[None])) & ~arrivals).at[-1].set(skip[-1] | faults)
+    return MachineState(contents.at[b].set(new_target), new_flag, skip, layout)
 
 
-def _sign(source, target, orders: tuple[tuple[int, ...], ...]) -> UInt32[Array, "3 W"]:
-    """Tests in which the source is less than, equal to, greater than the target; `Layout.orders`."""
+def _sign(
+    source: Array, target: Array, orders: tuple[tuple[int, ...], ...]
+) -> UInt32[Array, "3 W"]:
+    """Tests in which the source is less than, equal to, greater than the target."""
     equal = greater = both = none = jnp.zeros_like(source[0])
     for order in orders:
-        below = known = none  # below: the target is a lower value
+        below = defined = none  # below: the target has a lower value
         for value in order:
             x, y = source[value], target[value]
             greater |= x & below
             equal |= x & y
             below |= y
-            known |= x
-        both |= known & below
+            defined |= x
+        both |= defined & below
     return jnp.stack([both & ~(equal | greater), equal, greater])
 
 
 def run(state: MachineState, instructions: Instruction) -> MachineState:
-    """The state after a program, its fields `[L]` (padded by NOPs where one likes)."""
+    """The state after a program.
+
+    Args:
+      state: the state before it.
+      instructions: op, a and b, each int8 `[L]`; NOPs may pad them.
+
+    Returns:
+      The state after L instructions.
+    """
     return jax.lax.scan(lambda s, i: (step(s, i), None), state, instructions)[0]
 
 
 def execute(program: Program, values: np.ndarray) -> MachineState:
-    """The state after a program on tests `[P, locations]`, with all labels and constants it names."""
+    """The state after a program that starts on some contents.
+
+    Args:
+      program: its labels and constants become those of the state.
+      values: content of each location, int8 `[P, locations]`, on the host; UNKNOWN where undefined.
+
+    Returns:
+      The state after the program.
+    """
     labels = [a for op, a, _ in program.instructions if op == Op.LABEL]
     constants = {b for op, _, b in program.instructions if op == Op.CMP_CONSTANT}
-    begin = start(values, max(labels, default=-1) + 1, tuple(constants))
-    return run(begin, program.fields)
+    initial = start(values, max(labels, default=-1) + 1, tuple(constants))
+    return run(initial, program.fields)
 
 
-def running(state: MachineState) -> UInt32[Array, "*B W"]:
-    """Tests that carry out the next instruction; all of them, unless they skip to a label."""
+def running_tests(state: MachineState) -> UInt32[Array, "*B W"]:
+    """Bit of each test that executes the next instruction: those that do not skip to a label."""
     tests = pack(np.ones(state.layout.tests, bool))
     out = jnp.broadcast_to(tests, (*state.flag.shape[:-2], len(tests)))
     for label in range(state.skip.shape[-2]):
@@ -213,8 +237,8 @@ def running(state: MachineState) -> UInt32[Array, "*B W"]:
 
 
 def values(state: MachineState) -> Int[Array, "*B P locations"]:
-    """What each location of each test holds, or UNKNOWN; int8."""
-    bits = unpack(state.held, state.layout.tests)
+    """Content of each location in each test, int8 `[*B, P, locations]`; UNKNOWN if undefined."""
+    bits = unpack(state.contents, state.layout.tests)
     out = jnp.full_like(bits[..., 0, :], UNKNOWN, jnp.int8)
     for number, value in enumerate(state.layout.values):
         out = jnp.where(bits[..., number, :], jnp.int8(value), out)
@@ -222,7 +246,7 @@ def values(state: MachineState) -> Int[Array, "*B P locations"]:
 
 
 def flags(state: MachineState) -> Int[Array, "*B P"]:
-    """`isa.LESS`, `EQUAL`, `GREATER` or `UNDEFINED`, int8."""
+    """Flag of each test: `isa.LESS`, `EQUAL`, `GREATER` or `UNDEFINED`, int8 `[*B, P]`."""
     bits = unpack(state.flag, state.layout.tests)
     out = jnp.full_like(bits[..., 0, :], UNDEFINED, jnp.int8)
     for number, sign in enumerate((LESS, EQUAL, GREATER)):
@@ -230,10 +254,10 @@ def flags(state: MachineState) -> Int[Array, "*B P"]:
     return out
 
 
-def skipping(state: MachineState) -> Int[Array, "*B P"]:
-    """The label that a test skips to, -1 if it runs; int8.
+def skip_labels(state: MachineState) -> Int[Array, "*B P"]:
+    """Label that each test skips to, or -1 while it executes instructions; int8 `[*B, P]`.
 
-    A test that jumped on an unknown flag skips to a label that is not there, the number of labels.
+    A test that jumped on an undefined flag skips to the number of labels, which is no label.
     """
     bits = unpack(state.skip, state.layout.tests)
     out = jnp.full((*state.flag.shape[:-2], state.layout.tests), -1, jnp.int8)
@@ -243,7 +267,7 @@ def skipping(state: MachineState) -> Int[Array, "*B P"]:
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
-    """Tests (last axis) as bits of words, on the host: bool `[..., P]` -> uint32 `[..., W]`."""
+    """Packs tests into words, on the host: bool `[..., P]` to uint32 `[..., W]`."""
     tests = bits.shape[-1]
     out = np.zeros((*bits.shape[:-1], -(-tests // WORD)), np.uint32)
     for test in range(tests):
@@ -252,7 +276,15 @@ def pack(bits: np.ndarray) -> np.ndarray:
 
 
 def unpack(words: UInt32[Array, "*B W"], tests: int) -> Array:
-    """The first P bits of words: uint32 `[..., W]` -> bool `[..., P]`."""
+    """Unpacks words into tests: uint32 `[..., W]` to bool `[..., P]`.
+
+    Args:
+      words: the bit planes.
+      tests: P.
+
+    Returns:
+      One bool for each test.
+    """
     shifts = np.arange(WORD, dtype=np.uint32).reshape((1,) * words.ndim + (WORD,))
     bits = (words[..., None] >> shifts) & 1
     return bits.reshape(*words.shape[:-1], words.shape[-1] * WORD)[..., :tests] != 0

@@ -1,8 +1,9 @@
-"""The parts of AlphaDev's network: what turns programs and machine states into features.
+"""Encoders of AlphaDev's network: programs and machine states to features.
 
-Mankowitz et al., Nature 618:257 (2023), Methods, "Representation network": a transformer encoder of
-the program so far, an encoder of the CPU state that is shared by all tests, and a residual network
-on both.
+A transformer encodes the program so far, one perceptron shared by all tests encodes the CPU state,
+and a residual network combines them.
+
+Source: Mankowitz et al., Nature 618:257 (2023), Methods, "Representation network".
 """
 
 import flax.linen as nn
@@ -11,12 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from alphajax.alphadev.game.assembly_game import WEIGHT, Observation
+from alphajax.alphadev.game.rewards import MEAN_CELL_WEIGHT
+from alphajax.alphadev.game.states import Observation
 from alphajax.alphadev.machine.isa import Op
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """Positions as sines and cosines of falling frequency, float32 `[length, width]`."""
+    """Sinusoidal position embeddings: sines and cosines of decreasing frequency.
+
+    Args:
+      length: number of positions.
+      width: number of features.
+
+    Returns:
+      float32 `[length, width]`.
+    """
     frequency = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * frequency
     both = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, -1)
@@ -24,16 +34,23 @@ def sinusoids(length: int, width: int) -> np.ndarray:
 
 
 class MultiQueryAttention(nn.Module):
-    """Pre-normalised residual self-attention whose heads share one key and one value, then a
-    feed-forward layer (Shazeer, 2019).  Each position sees itself and the ones before it."""
+    """Transformer layer: causal multi-query attention (Shazeer, 2019), then a feed-forward layer.
+
+    Pre-normalised and residual; the heads share one key and one value.
+    """
 
     heads: int
+    """Number of heads."""
     head_width: int
+    """Features of a head."""
     widening: int
+    """Width of the feed-forward layer, in units of the input's."""
     dtype: jnp.dtype
+    """Compute precision."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
+        """Features of each position, from itself and the positions before it."""
         batch, length, width = x.shape
         y = nn.LayerNorm(dtype=self.dtype)(x)
         q = nn.Dense(self.heads * self.head_width, use_bias=False, dtype=self.dtype)(y)
@@ -51,28 +68,43 @@ class MultiQueryAttention(nn.Module):
 
 
 class ProgramEncoder(nn.Module):
-    """The program so far -> `[B, width]`: the embedding at its end."""
+    """Transformer encoder of the program so far: the embedding at the program's end."""
 
     table: tuple[tuple[int, int, int], ...]
     """The instruction of each action."""
     width: int
+    """Features of a position."""
     layers: int
+    """Number of `MultiQueryAttention` layers."""
     heads: int
+    """Number of heads."""
     head_width: int
+    """Features of a head."""
     widening: int
+    """Width of the feed-forward layers, in units of `width`."""
     dtype: jnp.dtype
+    """Compute precision."""
 
     @nn.compact
     def __call__(self, program: Int[Array, "B T"], length: Int[Array, " B"]) -> Float[Array, "B C"]:
+        """Embedding of a program.
+
+        Args:
+          program: actions, then anything.
+          length: number of actions.
+
+        Returns:
+          `[B, width]`.
+        """
         fields = np.array(self.table)
         sizes = (len(Op), *(fields[:, i].max() + 1 for i in (1, 2)))
-        hot = np.concatenate(
+        one_hot = np.concatenate(
             [np.eye(size, dtype=np.float32)[fields[:, i]] for i, size in enumerate(sizes)], axis=1
         )
-        # A row of zeros stands before the program, so that an empty one has an end too.
-        hot = np.concatenate([hot, np.zeros_like(hot[:1])])
+        # A zero row comes before the program, so that an empty one has an end too.
+        one_hot = np.concatenate([one_hot, np.zeros_like(one_hot[:1])])
         tokens = jnp.pad(program, ((0, 0), (1, 0)), constant_values=-1)
-        x = jnp.asarray(hot)[tokens].astype(self.dtype)  # -1 is the last row
+        x = jnp.asarray(one_hot)[tokens].astype(self.dtype)  # -1 is the last row
         x = nn.relu(nn.Dense(self.width, dtype=self.dtype)(x))
         x = nn.Dense(self.width, dtype=self.dtype)(x)
         x = x + sinusoids(tokens.shape[1], self.width)[None].astype(self.dtype)
@@ -83,55 +115,74 @@ class ProgramEncoder(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """The machine on each test, each by the same perceptron -> `[B, P, width]`.
-
-    `beside`, a vector of the whole game (the program's embedding), is joined to each test.
-    """
+    """Perceptron over the CPU state, shared by all tests."""
 
     tests: tuple[int, ...]
-    """The numbers of the P tests that are looked at."""
+    """Indices of the P tests that are encoded."""
     widths: tuple[int, ...]
+    """Features of each layer."""
     dtype: jnp.dtype
+    """Compute precision."""
 
     @nn.compact
-    def __call__(self, obs: Observation, beside: Array | None) -> Float[Array, "B P C"]:
-        batch, words = obs.held.shape[0], obs.held.shape[-1]
-        fields = [x.reshape(batch, -1, words) for x in (obs.held, obs.flag, obs.skip)]
+    def __call__(self, obs: Observation, context: Array | None) -> Float[Array, "B P C"]:
+        """Features of each test.
+
+        Args:
+          obs: `[B, ...]`.
+          context: embedding of the program, `[B, width]`, concatenated to every test; or None.
+
+        Returns:
+          `[B, P, widths[-1]]`.
+        """
+        batch, words = obs.contents.shape[0], obs.contents.shape[-1]
+        fields = [x.reshape(batch, -1, words) for x in (obs.contents, obs.flag, obs.skip)]
         planes = jnp.swapaxes(jnp.concatenate(fields, axis=1), 1, 2)  # [B, W, F]
         word, shift = np.divmod(np.array(self.tests), 32)
         x = (planes[:, word] >> shift.astype(np.uint32)[None, :, None]) & 1
         x = x.astype(self.dtype)
         for number, width in enumerate(self.widths):
             x = nn.Dense(width, dtype=self.dtype)(x)
-            if beside is not None and number == 0:  # a matrix of the joined vector, in two parts
-                x = x + nn.Dense(width, use_bias=False, dtype=self.dtype)(beside)[:, None]
+            if context is not None and number == 0:
+                # One matrix of the concatenation, in two parts.
+                x = x + nn.Dense(width, use_bias=False, dtype=self.dtype)(context)[:, None]
             x = nn.relu(x)
         return x
 
 
 class ResidualBlock(nn.Module):
-    """Pre-normalised residual two-layer perceptron."""
+    """Pre-normalised residual perceptron of two layers."""
 
     dtype: jnp.dtype
+    """Compute precision."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "B C"]) -> Float[Array, "B C"]:
+        """Features of the same width."""
         y = nn.LayerNorm(dtype=self.dtype)(x)
         y = nn.Dense(x.shape[-1], dtype=self.dtype)(y)
         return x + nn.Dense(x.shape[-1], dtype=self.dtype)(nn.relu(y))
 
 
-def bookkeeping(obs: Observation, limit: int) -> Float[Array, "B F"]:
-    """What is true of the game whatever the test: cells read and written, moves left."""
-    left = obs.remaining.astype(jnp.float32)[:, None]
+def global_features(obs: Observation, limit: int) -> Float[Array, "B F"]:
+    """Features that do not depend on a test: cells read and written, moves left, cell weights.
+
+    Args:
+      obs: `[B, ...]`.
+      limit: the game's length limit.
+
+    Returns:
+      float32 `[B, F]`, each about 0 to 1.
+    """
+    remaining = obs.remaining.astype(jnp.float32)[:, None]
     return jnp.concatenate(
         [
-            obs.read.astype(jnp.float32),
-            obs.written.astype(jnp.float32),
-            obs.compared[:, None].astype(jnp.float32),
-            left / limit,
-            jnp.minimum(left, 4.0) / 4.0,
-            obs.weights.astype(jnp.float32) / WEIGHT,
+            obs.cells_read.astype(jnp.float32),
+            obs.cells_written.astype(jnp.float32),
+            obs.after_compare[:, None].astype(jnp.float32),
+            remaining / limit,
+            jnp.minimum(remaining, 4.0) / 4.0,
+            obs.cell_weights.astype(jnp.float32) / MEAN_CELL_WEIGHT,
         ],
         axis=-1,
     )

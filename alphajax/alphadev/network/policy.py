@@ -1,281 +1,249 @@
-"""The network as a policy: score all moves, propose the best or a sample, and two values.
+"""Policies of the assembly game: the network behind the Policy contract, and a uniform control.
 
-Mankowitz et al., Nature 618:257 (2023), Methods: the representation of
-`alphajax.alphadev.network.encoders`, a policy head over the legal moves, and two categorical value heads,
-one for correctness and one for latency, whose sum the search uses.
+The policy head scores the legal moves; the value that the search uses is the sum of the values for
+correctness and latency.  `alphajax.alphadev.network.network` has the network.
+
+Source: Mankowitz et al., Nature 618:257 (2023), Methods, and DeepMind's pseudocode.
 """
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from alphajax.alphadev.game.assembly_game import AssemblyGame, Observation
-from alphajax.alphadev.machine.tasks import Task
-from alphajax.alphadev.network.encoders import (
-    ProgramEncoder,
-    ResidualBlock,
-    StateEncoder,
-    bookkeeping,
+from alphajax.alphadev.game.assembly_game import AssemblyGame
+from alphajax.alphadev.game.states import Observation
+from alphajax.alphadev.network.network import (
+    Network,
+    NetworkConfig,
+    Outputs,
+    mean_value,
+    two_hot,
 )
+from alphajax.search import Policy
 
 LOWEST = float(np.finfo(np.float32).min)
-
-VALUE_HIGH = 3.0
-"""The greatest value of the value heads' bins, as in DeepMind's pseudocode."""
+"""Logit of an illegal move, and log-weight of a slot without a candidate."""
 TARGET_PERIOD = 100
 """Learner steps between copies to the target network, as in DeepMind's pseudocode."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Widths of the network; the defaults are those of DeepMind's pseudocode."""
-
-    program_layers: int = 6
-    """Of the program's transformer; 0 leaves it out: state and masks already say what matters."""
-    program_width: int = 512
-    program_heads: int = 4
-    program_head_width: int = 128
-    program_widening: int = 4
-    test_widths: tuple[int, ...] = (512, 512)
-    """Layers of the perceptron that every test goes through."""
-    tests: int = 0
-    """How many tests the network looks at (0: all): those with the most different values, for a
-    start.  Rules and rewards always look at all."""
-    pooling: Literal["mean", "mean-max"] = "mean"
-    """Over tests: the paper's mean, or mean and maximum side by side."""
-    width: int = 512
-    blocks: int = 8
-    bins: int = 301
-    """Of each value head's categorical distribution."""
-    value_low: float = 0.0
-    """The least value of the bins; the greatest is `VALUE_HIGH`."""
-    td_steps: int = 5
-    """Correctness learns from so many rewards and the target network's value behind them; 0: from
-    the return, without a target network.  Latency always learns from the return."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute precision; parameters, logits, values and the tree stay float32."""
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(field.default) is int:
-                low = 2 if field.name == "bins" else 0 if field.name in _MAY_BE_ZERO else 1
-                if not isinstance(value, int) or value < low:
-                    raise ValueError(
-                        f"{field.name}: received {value!r}; expected a whole number >= {low}"
-                    )
-        if not self.test_widths or min(self.test_widths) < 1:
-            raise ValueError(
-                f"test_widths: received {self.test_widths}; expected one or more whole numbers >= 1"
-            )
-        if not self.value_low < VALUE_HIGH:
-            raise ValueError(f"value_low: received {self.value_low}; expected below {VALUE_HIGH}")
-        if self.pooling not in ("mean", "mean-max"):
-            raise ValueError(f"pooling: received {self.pooling!r}; expected mean or mean-max")
-
-
-_MAY_BE_ZERO = ("program_layers", "tests", "blocks", "td_steps")
+Proposal = tuple[Int[Array, "B K"], Float[Array, "B K"], Float[Array, " B"]]
 
 
 class Batch(NamedTuple):
-    """Positions to learn from.
-
-    The policy learns `weights` over the `candidates` (a distribution over part of the legal moves);
-    `correctness` is the return, or with `td_steps` the rewards up to `later`, whose value counts
-    `bootstrap`.  `policy_weight` and `value_weight` scale each position's losses.
-    """
+    """Positions to learn from."""
 
     observation: Observation
+    """The positions, `[B, ...]`."""
     candidates: Bool[Array, "B A"]
+    """Moves among which the policy is learned."""
     weights: Float[Array, "B A"]
+    """The policy's target, a distribution over the candidates."""
     correctness: Float[Array, " B"]
+    """Target of the correctness value; with TD without the value of `bootstrap_observation`."""
     latency: Float[Array, " B"]
-    later: Observation | None
-    bootstrap: Float[Array, " B"]
+    """Target of the latency value."""
+    bootstrap_observation: Observation | None
+    """Observation whose value is added to `correctness`; None without TD."""
+    bootstrap_weight: Float[Array, " B"]
+    """Factor of that value, 0 or 1."""
     policy_weight: Float[Array, " B"]
+    """Weight of each position in the policy loss."""
     value_weight: Float[Array, " B"]
+    """Weight of each position in the value losses."""
 
 
-class Outputs(NamedTuple):
-    """Logits of the policy (all actions) and of the two values' bins; float32."""
-
-    policy: Float[Array, "B A"]
-    correctness: Float[Array, "B bins"]
-    latency: Float[Array, "B bins"]
-
-
-class Network(nn.Module):
-    """Observation -> `Outputs`; illegal moves are not yet masked."""
-
-    config: NetworkConfig
-    game: AssemblyGame
-
-    @nn.compact
-    def __call__(self, obs: Observation) -> Outputs:
-        c, game, dtype = self.config, self.game, jnp.dtype(self.config.dtype)
-        program = None
-        if c.program_layers:
-            table = tuple((int(op), int(a), int(b)) for op, a, b in game.actions)
-            program = ProgramEncoder(
-                table,
-                c.program_width,
-                c.program_layers,
-                c.program_heads,
-                c.program_head_width,
-                c.program_widening,
-                dtype,
-            )(obs.program, obs.length)
-        shown = shown_tests(game.looked_at.task, c.tests)
-        tests = StateEncoder(shown, c.test_widths, dtype)(obs, program)
-        pooled = [jnp.mean(tests, axis=1)]
-        if c.pooling == "mean-max":
-            pooled.append(jnp.max(tests, axis=1))
-        pooled.append(bookkeeping(obs, game.max_moves).astype(dtype))
-        x = nn.Dense(c.width, dtype=dtype)(jnp.concatenate(pooled, axis=-1))
-        for _ in range(c.blocks):
-            x = ResidualBlock(dtype)(x)
-        x = nn.LayerNorm(dtype=dtype)(x).astype(jnp.float32)
-        return Outputs(
-            # All moves alike at first, and all values in the middle.
-            policy=nn.Dense(game.action_count, kernel_init=_SMALL, name="policy")(x),
-            correctness=nn.Dense(c.bins, kernel_init=_SMALL, name="correctness")(x),
-            latency=nn.Dense(c.bins, kernel_init=_SMALL, name="latency")(x),
-        )
-
-
-_SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-
-
-def shown_tests(task: Task, count: int) -> tuple[int, ...]:
-    """The numbers of `count` tests, or of all: evenly among those with the most different values,
-    then evenly among the others."""
-    if not count or count >= task.tests:
-        return tuple(range(task.tests))
-    different = np.array([len(set(row)) for row in task.inputs.tolist()])
-    chosen: list[int] = []
-    for most in sorted(set(different.tolist()), reverse=True):
-        those = np.flatnonzero(different == most)
-        take = min(len(those), count - len(chosen))
-        chosen += those[np.linspace(0, len(those) - 1, take).round().astype(int)].tolist()
-    return tuple(sorted(chosen))
-
-
-def support(config: NetworkConfig) -> np.ndarray:
-    """The values of the bins, float32."""
-    return np.linspace(config.value_low, VALUE_HIGH, config.bins, dtype=np.float32)
-
-
-def mean_value(logits: Float[Array, "B bins"], config: NetworkConfig) -> Float[Array, " B"]:
-    """The expected value of a categorical head."""
-    return jnp.sum(jax.nn.softmax(logits) * support(config)[None], axis=-1)
-
-
-def two_hot(value: Float[Array, " B"], config: NetworkConfig) -> Float[Array, "B bins"]:
-    """The distribution on the two nearest bins whose mean is `value` (clipped to the support)."""
-    step = (VALUE_HIGH - config.value_low) / (config.bins - 1)
-    place = jnp.clip((value - config.value_low) / step, 0, config.bins - 1)[:, None]
-    distance = jnp.abs(np.arange(config.bins, dtype=np.float32)[None] - place)
-    return jnp.maximum(1.0 - distance, 0.0)
-
-
-def top_actions(
-    scores: Float[Array, "B A"], k: int
+def top_candidates(
+    logits: Float[Array, "B A"], noise: Float[Array, "B A"] | None, k: int
 ) -> tuple[Int[Array, "B K"], Float[Array, "B K"]]:
-    """The K largest scores and their actions, the largest first."""
-    found, actions = jax.lax.top_k(scores, k)
-    return actions.astype(jnp.int16), found
+    """The K most likely actions, or with Gumbel noise a sample without replacement.
+
+    Args:
+      logits: `LOWEST` for an illegal move.
+      noise: Gumbel noise, or None.
+      k: K; may be more than there are actions.
+
+    Returns:
+      Actions, int16, and their log-probabilities; `LOWEST` where fewer than K are legal.
+    """
+    num_actions = min(k, logits.shape[-1])
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    total = jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True)) + top
+    if noise is None:
+        chosen_logits, actions = jax.lax.top_k(logits, num_actions)
+    else:
+        noisy = jnp.where(logits > LOWEST, logits + noise, LOWEST)
+        actions = jax.lax.top_k(noisy, num_actions)[1]
+        chosen_logits = jnp.take_along_axis(logits, actions, axis=-1)
+    actions = actions.astype(jnp.int16)
+    log_weights = jnp.where(chosen_logits > LOWEST, chosen_logits - total, LOWEST)
+    if k > num_actions:
+        padding = ((0, 0), (0, k - num_actions))
+        actions = jnp.pad(actions, padding)
+        log_weights = jnp.pad(log_weights, padding, constant_values=LOWEST)
+    return actions, log_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkPolicy:
+class NetworkPolicy(Policy):
     """The network behind the Policy contract (`alphajax.search.Policy`).
 
     Parameters are `{"online": ...}`, and `{"target": ...}` if the network learns by TD.
     """
 
     game: AssemblyGame
+    """The game that it plays."""
     config: NetworkConfig
+    """Configuration of the network."""
 
-    distinct = True
-    """No two candidates are equal: the search need not compare them."""
+    has_distinct_candidates: ClassVar[bool] = True
 
     @property
     def network(self) -> Network:
+        """The Flax module."""
         return Network(self.config, self.game)
 
     def outputs(self, params: Any, observation: Observation) -> Outputs:
-        """What one network, `params["online"]` or `params["target"]`, says."""
-        return self.network.apply(params, observation)  # type: ignore[return-value]
+        """Logits of one network.
+
+        Args:
+          params: `params["online"]` or `params["target"]`.
+          observation: `[B, ...]`.
+
+        Returns:
+          The logits.
+        """
+        outputs = self.network.apply(params, observation)
+        assert isinstance(outputs, Outputs)
+        return outputs
 
     def init(self, key: jax.Array) -> Any:
-        """Fresh parameters (float32)."""
+        """Random parameters, float32.  `key` is consumed."""
         obs = jax.tree.map(lambda x: x[None], self.game.observe(self.game.init(key)))
         online = self.network.init(key, obs)
         return {"online": online} | ({"target": online} if self.config.td_steps else {})
 
-    def settle(self, old: Any, new: Any, step: Int[Array, ""]) -> Any:
-        """After a gradient step: the target network stays, or becomes a copy of the network."""
+    def update_target(self, old: Any, new: Any, step: Int[Array, ""]) -> Any:
+        """Copies the network to the target network every `TARGET_PERIOD` steps.
+
+        Args:
+          old: parameters before a gradient step.
+          new: parameters after it.
+          step: number of gradient steps so far.
+
+        Returns:
+          The parameters to continue with.
+        """
         if not self.config.td_steps:
             return new
         copy = step % TARGET_PERIOD == 0
         target = jax.tree.map(lambda a, b: jnp.where(copy, a, b), new["online"], old["target"])
         return {"online": new["online"], "target": target}
 
-    def propose(self, params, key: jax.Array, observation: Observation, k: int):
-        """The K most likely legal moves with their log-probabilities; the summed value."""
+    def propose(self, params: Any, key: jax.Array, observation: Observation, k: int) -> Proposal:
+        """The K most likely legal moves, their log-probabilities, and the value.
+
+        Args:
+          params: the parameters.
+          key: not used.
+          observation: `[B, ...]`.
+          k: K.
+
+        Returns:
+          Actions `[B, K]`, log-weights `[B, K]`, values `[B]`.
+        """
         return self._propose(params, observation, k, None)
 
-    def propose_root(self, params, key: jax.Array, observation: Observation, k: int):
-        """K legal moves sampled without replacement (Gumbel-top-k), else as `propose`."""
+    def propose_root(
+        self, params: Any, key: jax.Array, observation: Observation, k: int
+    ) -> Proposal:
+        """K legal moves sampled without replacement (Gumbel-top-k), else as `propose`.
+
+        Args:
+          params: the parameters.
+          key: consumed.
+          observation: `[B, ...]`.
+          k: K.
+
+        Returns:
+          Actions `[B, K]`, log-weights `[B, K]`, values `[B]`.
+        """
         noise = jax.random.gumbel(key, observation.legal.shape)
         return self._propose(params, observation, k, noise)
 
-    def _propose(self, params, observation, k, noise):
-        found = self.outputs(params["online"], observation)
-        logits = jnp.where(observation.legal, found.policy, LOWEST)
-        return *candidates(logits, noise, k), self._value(found)
+    def _propose(
+        self, params: Any, observation: Observation, k: int, noise: Array | None
+    ) -> Proposal:
+        outputs = self.outputs(params["online"], observation)
+        logits = jnp.where(observation.legal, outputs.policy, LOWEST)
+        return *top_candidates(logits, noise, k), self._value(outputs)
 
-    def values(self, params, observation: Observation) -> Float[Array, " B"]:
-        """The value of each observation, as the search sees it."""
+    def values(self, params: Any, observation: Observation) -> Float[Array, " B"]:
+        """Value of each observation: correctness + latency.
+
+        Args:
+          params: the parameters.
+          observation: `[B, ...]`.
+
+        Returns:
+          float32 `[B]`.
+        """
         return self._value(self.outputs(params["online"], observation))
 
-    def _value(self, found: Outputs) -> Float[Array, " B"]:
-        return mean_value(found.correctness, self.config) + mean_value(found.latency, self.config)
+    def _value(self, outputs: Outputs) -> Float[Array, " B"]:
+        correctness = mean_value(outputs.correctness, self.config)
+        return correctness + mean_value(outputs.latency, self.config)
 
-    def evaluate(self, params, observation: Observation, actions: Int[Array, "B K"]):
-        """Log-probabilities `[B, K]` of actions, and both values' logits, each `[B, bins]`."""
-        found = self.outputs(params["online"], observation)
-        log_probs = jax.nn.log_softmax(jnp.where(observation.legal, found.policy, LOWEST))
-        log_probs = jnp.take_along_axis(log_probs, actions.astype(jnp.int32), axis=-1)
-        return log_probs, (found.correctness, found.latency)
+    def evaluate(
+        self, params: Any, observation: Observation, actions: Int[Array, "B K"]
+    ) -> tuple[Float[Array, "B K"], tuple[Array, Array]]:
+        """Log-probabilities of actions, and the logits of both values.
 
-    def loss(self, params, batch: Batch):
-        """Cross-entropies of the policy and of both values.
+        Args:
+          params: the parameters.
+          observation: `[B, ...]`.
+          actions: `[B, K]`.
 
-        The policy is compared on the candidates alone: moves that the search did not see keep their
-        share of the prior, and feel no gradient.
+        Returns:
+          Log-probabilities `[B, K]`; logits of correctness and latency, each `[B, bins]`.
         """
-        found = self.outputs(params["online"], batch.observation)
-        log_probs = jax.nn.log_softmax(jnp.where(batch.candidates, found.policy, LOWEST))
+        outputs = self.outputs(params["online"], observation)
+        log_probs = jax.nn.log_softmax(jnp.where(observation.legal, outputs.policy, LOWEST))
+        log_probs = jnp.take_along_axis(log_probs, actions.astype(jnp.int32), axis=-1)
+        return log_probs, (outputs.correctness, outputs.latency)
+
+    def loss(self, params: Any, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Sum of the cross-entropies of the policy and of both values.
+
+        The policy's distribution is normalised over the candidates alone.  Other moves keep their
+        share of the prior and have no gradient.
+
+        Args:
+          params: the parameters.
+          batch: positions.
+
+        Returns:
+          The loss, and metrics.
+        """
+        outputs = self.outputs(params["online"], batch.observation)
+        log_probs = jax.nn.log_softmax(jnp.where(batch.candidates, outputs.policy, LOWEST))
         log_probs = jnp.where(batch.weights > 0, log_probs, 0.0)
         policy = _weighted_mean(-jnp.sum(batch.weights * log_probs, axis=-1), batch.policy_weight)
         correctness = batch.correctness
-        if self.config.td_steps and batch.later is not None:
-            behind = self.outputs(params["target"], batch.later).correctness
-            behind = jax.lax.stop_gradient(mean_value(behind, self.config))
-            correctness = correctness + batch.bootstrap * behind
+        if self.config.td_steps and batch.bootstrap_observation is not None:
+            later = self.outputs(params["target"], batch.bootstrap_observation).correctness
+            later = jax.lax.stop_gradient(mean_value(later, self.config))
+            correctness = correctness + batch.bootstrap_weight * later
+        targets = ((correctness, outputs.correctness), (batch.latency, outputs.latency))
         errors = [
             -jnp.sum(two_hot(target, self.config) * jax.nn.log_softmax(logits), axis=-1)
-            for target, logits in ((correctness, found.correctness), (batch.latency, found.latency))
+            for target, logits in targets
         ]
         value = _weighted_mean(errors[0] + errors[1], batch.value_weight)
-        error = jnp.abs(mean_value(found.correctness, self.config) - correctness)
+        error = jnp.abs(mean_value(outputs.correctness, self.config) - correctness)
         entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
         metrics = {
             "policy_loss": policy,
@@ -286,51 +254,76 @@ class NetworkPolicy:
         return policy + value, metrics
 
 
-def candidates(logits: Float[Array, "B A"], noise: Float[Array, "B A"] | None, k: int):
-    """K actions, and their log-probabilities (the dtype's minimum where fewer are legal).
-
-    Without noise the most likely ones, with Gumbel noise a sample without replacement.
-    """
-    k_there = min(k, logits.shape[-1])
-    top = jnp.max(logits, axis=-1, keepdims=True)
-    total = jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True)) + top
-    if noise is None:
-        actions, found = top_actions(logits, k_there)
-    else:
-        actions, _ = top_actions(jnp.where(logits > LOWEST, logits + noise, LOWEST), k_there)
-        found = jnp.take_along_axis(logits, actions.astype(jnp.int32), axis=-1)
-    log_weights = jnp.where(found > LOWEST, found - total, LOWEST)
-    if k > k_there:  # fewer moves than slots: the others are never chosen
-        more = ((0, 0), (0, k - k_there))
-        actions, log_weights = (
-            jnp.pad(actions, more),
-            jnp.pad(log_weights, more, constant_values=LOWEST),
-        )
-    return actions, log_weights
-
-
 @dataclass(frozen=True, kw_only=True)
-class UniformPolicy:
-    """The control: legal moves, all alike, of unknown value.  Nothing is learned."""
+class UniformPolicy(Policy):
+    """The control without a network: uniform legal moves, and a value of 0."""
 
     game: AssemblyGame
+    """The game that it plays."""
 
-    distinct = True
+    has_distinct_candidates: ClassVar[bool] = True
 
-    def init(self, key: jax.Array) -> dict:
-        """No parameters."""
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """No parameters: an empty dict."""
         return {}
 
-    def propose(self, params, key: jax.Array, observation: Observation, k: int):
-        """K legal moves drawn uniformly without replacement."""
+    def propose(self, params: Any, key: jax.Array, observation: Observation, k: int) -> Proposal:
+        """K legal moves drawn uniformly without replacement.
+
+        Args:
+          params: not used.
+          key: consumed.
+          observation: `[B, ...]`.
+          k: K.
+
+        Returns:
+          Actions `[B, K]`, log-weights `[B, K]`, values `[B]`.
+        """
         logits = jnp.where(observation.legal, 0.0, LOWEST)
         noise = jax.random.gumbel(key, logits.shape)
-        return *candidates(logits, noise, k), self.values(params, observation)
+        return *top_candidates(logits, noise, k), self.values(params, observation)
 
-    def values(self, params, observation: Observation) -> Float[Array, " B"]:
-        """Nothing is known: 0."""
+    def values(self, params: Any, observation: Observation) -> Float[Array, " B"]:
+        """Zeros.
+
+        Args:
+          params: not used.
+          observation: `[B, ...]`.
+
+        Returns:
+          float32 `[B]`.
+        """
         return jnp.zeros(observation.legal.shape[0], jnp.float32)
 
+    def evaluate(
+        self, params: Any, observation: Observation, actions: Int[Array, "B K"]
+    ) -> tuple[Float[Array, "B K"], tuple[()]]:
+        """Log-probabilities of actions; there are no value outputs.
 
-def _weighted_mean(x, weight):
+        Args:
+          params: not used.
+          observation: `[B, ...]`.
+          actions: `[B, K]`.
+
+        Returns:
+          Log-probabilities `[B, K]`, and an empty tuple.
+        """
+        log_probs = jax.nn.log_softmax(jnp.where(observation.legal, 0.0, LOWEST))
+        return jnp.take_along_axis(log_probs, actions.astype(jnp.int32), axis=-1), ()
+
+    def loss(self, params: Any, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """No loss: 0, and no metrics.
+
+        Args:
+          params: not used.
+          batch: not used.
+
+        Returns:
+          0 and an empty dict.
+        """
+        return jnp.float32(0.0), {}
+
+
+def _weighted_mean(x: Array, weight: Array) -> Array:
+    """Mean of x by weight; 0 if all weights are 0."""
     return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1e-6)

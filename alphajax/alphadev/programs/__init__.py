@@ -1,1 +1,1 @@
-"""What is done with a program: analyse, prove, print, read and draw it."""
+"""Programs: analyse, print, parse, prove and draw them; reference routines to compare with."""

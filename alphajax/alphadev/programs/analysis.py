@@ -1,13 +1,11 @@
-"""What can be done with a program as it stands: fit, normalise, count.
+"""Static analysis of programs: data flow, size, normal form, opcode counts.
 
-Text is `syntax`'s business, right or wrong is `proof`'s, and speed is `native`'s.  NumPy-free, on the
-host; a `Program` is `isa.Program`, which has checked that its labels and locations exist.
+Text is the subject of `syntax` and `printing`, correctness of `proof`, speed of `cpu.latency`.  A
+`Program` has checked its labels and locations already.  Host code without NumPy.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from alphajax.alphadev.machine.isa import (
     BRANCHING,
@@ -19,51 +17,56 @@ from alphajax.alphadev.machine.isa import (
     Op,
     Program,
     ProgramError,
+    Triple,
 )
 
-__all__ = ["Program", "ProgramError", "count", "fit", "normalise", "reads", "touched", "writes"]
 
-Triple = tuple[int, int, int]
-
-
-def touched(triple: Triple) -> tuple[int, ...]:
-    """The locations that an instruction names, in the order of its fields."""
+def operands(triple: Triple) -> tuple[int, ...]:
+    """Locations that an instruction names, in the order of its fields."""
     op, a, b = triple
     return (a, b) if op in TWO_LOCATIONS else (a,) if op == Op.CMP_CONSTANT else ()
 
 
 def reads(triple: Triple) -> tuple[int, ...]:
-    """The locations whose old value an instruction may use.
+    """Locations whose old value an instruction may use.
 
-    A conditional move that does not move leaves its target as it was, so the target counts.
+    The target of a conditional move is one of them, because it keeps its value if nothing moves.
     """
     op, a, _ = triple
-    return (a,) if op == Op.MOV else touched(triple)
+    return (a,) if op == Op.MOV else operands(triple)
 
 
 def writes(triple: Triple) -> tuple[int, ...]:
-    """The locations that an instruction may change."""
+    """Locations that an instruction may change."""
     op, _, b = triple
     return (b,) if op == Op.MOV or op in CONDITIONAL_MOVES else ()
 
 
 def fit(program: Program, registers: int, memory: int) -> Program:
-    """The same program for a machine with other numbers of registers and memory cells.
+    """The same program for other numbers of registers and memory cells.
 
-    Locations are numbered registers first, so cells get other numbers.
+    Registers keep their numbers; cells get new ones, because cell 0 is location R.
+
+    Args:
+      program: the program.
+      registers: R of the result.
+      memory: M of the result.
+
+    Returns:
+      The renumbered program.
 
     Raises:
-      ProgramError: the program uses a register or a cell that this machine does not have.
+      ProgramError: the program uses a register or a cell that is not among them.
     """
-
     triples = tuple(
-        _renamed(triple, lambda x: _moved(program, x, registers, memory))
+        _rename(triple, lambda x: _new_location(program, x, registers, memory))
         for triple in program.instructions
     )
     return Program(triples, registers, memory)
 
 
-def _moved(program: Program, location: int, registers: int, memory: int) -> int:
+def _new_location(program: Program, location: int, registers: int, memory: int) -> int:
+    """Number of a location after a change of R and M."""
     if location < program.registers:
         if location >= registers:
             raise ProgramError(
@@ -76,11 +79,11 @@ def _moved(program: Program, location: int, registers: int, memory: int) -> int:
     return registers + cell
 
 
-def count(program: Program) -> dict[str, int]:
-    """How often each opcode occurs, by its lower-case name and the most frequent first.
+def count_opcodes(program: Program) -> dict[str, int]:
+    """Number of instructions by lower-case opcode, most frequent first.
 
-    Compares with a constant count as cmp, as on paper.  Labels are not instructions: they come last,
-    as "label", and `len(program)` leaves them out.
+    Compares with a constant count as "cmp".  Labels are no instructions: `len(program)` leaves them
+    out, and here they come last, as "label".
     """
     names = Counter(
         Op(op).name.lower().removesuffix("_constant") for op, _, _ in program.instructions
@@ -90,19 +93,19 @@ def count(program: Program) -> dict[str, int]:
 
 
 def normalise(program: Program) -> Program:
-    """One representative of the programs that differ only in names and in order.
+    """Normal form of a program under renaming and reordering.
 
-    Instructions may change places where neither uses what the other writes (the flag is written by
-    compares and read by conditional instructions); jumps and labels stay where they are, and nothing
-    crosses them.  Of the instructions that may come next, the one that is smallest with its registers
-    renamed does; registers are numbered in the order of their first use, labels from the top.
+    Two neighbouring instructions commute if neither uses what the other writes; compares write the
+    flag, conditional instructions read it.  Jumps and labels stay in place, and nothing crosses
+    them.  Of all instructions that may come next, the smallest with renamed registers comes first.
+    Registers are numbered by first use, labels from the top.
 
-    Programs with the same normal form do the same.  The converse holds but for ties between
-    instructions that look alike until a later one tells their registers apart.
+    Programs with the same normal form compute the same.  Equivalent programs have the same normal
+    form, except for ties between instructions that only a later instruction distinguishes.
     """
     names: dict[int, int] = {}
-    defined = [a for op, a, _ in program.instructions if op == Op.LABEL]
-    labels = {a: number for number, a in enumerate(defined)}
+    old_labels = [a for op, a, _ in program.instructions if op == Op.LABEL]
+    labels = {a: number for number, a in enumerate(old_labels)}
     result: list[Triple] = []
     for block in _blocks(program.instructions):
         if block[0][0] in BRANCHING:
@@ -110,32 +113,37 @@ def normalise(program: Program) -> Program:
             result.append((op, labels[label], 0))
             continue
         uses, changes = [_uses(t) for t in block], [_changes(t) for t in block]
-        before = [
+        predecessors = [
             {j for j in range(i) if changes[j] & (uses[i] | changes[i]) or uses[j] & changes[i]}
             for i in range(len(block))
         ]
-        waiting = set(range(len(block)))
-        while waiting:
-            ready = [i for i in waiting if not before[i] & waiting]
-            chosen = min(ready, key=lambda i: (_look(block[i], names, program.registers), i))
-            waiting.remove(chosen)
+        remaining = set(range(len(block)))
+        while remaining:
+            ready = [i for i in remaining if not predecessors[i] & remaining]
+            smallest = min(ready, key=lambda i: (_sort_key(block[i], names, program.registers), i))
+            remaining.remove(smallest)
             result.append(
-                _renamed(
-                    block[chosen],
+                _rename(
+                    block[smallest],
                     lambda x: x if x >= program.registers else names.setdefault(x, len(names)),
                 )
             )
     return Program(tuple(result), program.registers, program.memory)
 
 
-def _look(triple: Triple, names: dict[int, int], registers: int) -> tuple:
-    """An instruction with its registers renamed; new ones get the next numbers, for now."""
-    fresh = dict(names)
-    seen = tuple(x if x >= registers else fresh.setdefault(x, len(fresh)) for x in touched(triple))
-    return triple[0], seen, triple[2] if triple[0] == Op.CMP_CONSTANT else 0
+def _sort_key(
+    triple: Triple, names: dict[int, int], registers: int
+) -> tuple[int, tuple[int, ...], int]:
+    """Opcode, renamed locations and constant; registers without a name get the next numbers."""
+    names = dict(names)
+    locations = tuple(
+        x if x >= registers else names.setdefault(x, len(names)) for x in operands(triple)
+    )
+    return triple[0], locations, triple[2] if triple[0] == Op.CMP_CONSTANT else 0
 
 
-def _renamed(triple: Triple, rename) -> Triple:
+def _rename(triple: Triple, rename: Callable[[int], int]) -> Triple:
+    """The instruction with its locations renamed, a before b."""
     op, a, b = triple
     if op in TWO_LOCATIONS:
         a = rename(a)
@@ -144,7 +152,7 @@ def _renamed(triple: Triple, rename) -> Triple:
 
 
 def _blocks(triples: Iterable[Triple]) -> list[list[Triple]]:
-    """Stretches without branching; each jump or label is a block by itself."""
+    """Basic blocks; each jump or label is a block of its own."""
     blocks: list[list[Triple]] = []
     for triple in triples:
         if triple[0] in BRANCHING or not blocks or blocks[-1][0][0] in BRANCHING:
@@ -153,18 +161,20 @@ def _blocks(triples: Iterable[Triple]) -> list[list[Triple]]:
     return blocks
 
 
-_FLAG = -1  # the flag, as one more location
+_FLAG = -1  # number of the flag, as one more location
 
 
 def _uses(triple: Triple) -> set[int]:
+    """Locations that an instruction reads, the flag included."""
     return {*reads(triple), _FLAG} if triple[0] in CONDITION else set(reads(triple))
 
 
 def _changes(triple: Triple) -> set[int]:
+    """Locations that an instruction writes, the flag included."""
     return {_FLAG} if triple[0] in COMPARES else set(writes(triple))
 
 
-def targets(program: Program) -> dict[int, int]:
-    """For each jump, by its index, the index of the label that it goes to."""
-    at = {a: i for i, (op, a, _) in enumerate(program.instructions) if op == Op.LABEL}
-    return {i: at[a] for i, (op, a, _) in enumerate(program.instructions) if op in JUMPS}
+def jump_targets(program: Program) -> dict[int, int]:
+    """Index of the target label of each jump, by the jump's index."""
+    positions = {a: i for i, (op, a, _) in enumerate(program.instructions) if op == Op.LABEL}
+    return {i: positions[a] for i, (op, a, _) in enumerate(program.instructions) if op in JUMPS}

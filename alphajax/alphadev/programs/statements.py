@@ -1,13 +1,13 @@
-"""One statement of x86-64 assembly at a time: operands, instructions, labels, and the program they make.
+"""Statements of x86-64 assembly: operands, instructions and labels, gathered into a program.
 
-What is refused is refused here, with its line; `syntax` finds the statements in files.
+`syntax` splits files into statements; `Reader` takes those of one routine, and refuses with the
+number of the line what the machine cannot run.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from alphajax.alphadev.machine.isa import (
     BRANCHING,
@@ -38,39 +38,40 @@ _EXPECTED = "mov, cmp, cmovCC, jmp or jCC with CC one of l, le, g, ge, e, ne; a 
 
 
 class AssemblyError(ProgramError):
-    """Text that is no program for this machine: says the line, what is there, and what was expected."""
+    """Text that is no program for this machine; names the line, what it has, what is expected."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Routine:
-    """A program as it was written, with the names that a `Program` has no place for."""
+    """A program from text, with the names that `Program` does not have."""
 
     name: str
-    """Of the function; "program" where there is none."""
+    """Name of the function; "program" without one."""
     program: Program
+    """The instructions."""
     registers: tuple[str, ...]
-    """What register r is called: 32-bit names, in the order of their first use."""
+    """32-bit names of the registers, in order of first use."""
     pointer: str
-    """The register, or the operand of inline assembly, that points to cell 0."""
+    """Register, or operand of inline assembly, that points to cell 0."""
     width: int
-    """Bits of a register and of a memory cell."""
+    """Bits of a register and of a memory cell: 16, 32 or 64."""
     task: str | None = None
-    """The task that a comment names ("task: sort3"), if one does."""
+    """Task that a comment names ("task: sort3")."""
     notes: tuple[str, ...] = ()
-    """What is doubtful but no error: clobbers that are not declared."""
+    """Warnings: missing clobbers, registers that are not restored."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Register:
-    name: str
+    name: str  # 32-bit
     width: int
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cell:
     pointer: str
-    offset: int
-    width: int | None  # where the text says it
+    offset: int  # bytes
+    width: int | None  # None: the text does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,24 +80,48 @@ class _Constant:
 
 
 _Operand = _Register | _Cell | _Constant
+
+
+@dataclasses.dataclass(frozen=True)
+class _Offset:
+    """Memory location, numbered when the width of cells is known."""
+
+    offset: int  # bytes
+
+
+class _Line(NamedTuple):
+    """An instruction whose memory locations are not numbered yet."""
+
+    op: Op
+    a: int | _Offset
+    b: int | _Offset
+    number: int  # of the line
+
+
 _NUMBER = r"[-+]?\s*(?:0[xX][0-9a-fA-F]+|\d+)"
 _PLACE = r"%(?:[a-z]?\d+|[a-z]?\[\w+\])"  # an operand of inline assembly
 
 
-def _integer(text: str) -> int:
+def _integer(text: str, line: int) -> int:
+    """Value of a decimal, hexadecimal (0x) or octal (0) number."""
     digits = re.sub(r"\s", "", text)
     octal = re.fullmatch(r"[-+]?0[0-7]+", digits)
-    return int(digits, 8 if octal else 0)
+    try:
+        return int(digits, 8 if octal else 0)
+    except ValueError:
+        raise AssemblyError(
+            f"line {line}: number {text!r}; expected digits, with 0x for hexadecimal, 0 for octal"
+        ) from None
 
 
 def _register(name: str, line: int) -> _Register:
-    known = family(name.lower())
-    if known is None:
+    register = family(name.lower())
+    if register is None:
         raise AssemblyError(
-            f"line {line}: register {name!r} does not exist; expected one of eax, ebx, ecx, edx, esi,"
-            " edi, ebp, r8d to r15d, or their 16- or 64-bit names"
+            f"line {line}: register {name!r} does not exist; expected one of eax, ebx, ecx, edx,"
+            " esi, edi, ebp, r8d to r15d, or their 16- or 64-bit names"
         )
-    return _Register(*known)
+    return _Register(*register)
 
 
 def _pointer(text: str, line: int) -> str:
@@ -111,9 +136,9 @@ def _pointer(text: str, line: int) -> str:
 
 def _att_operand(text: str, line: int) -> _Operand:
     if match := re.fullmatch(rf"\$({_NUMBER})", text):
-        return _Constant(_integer(match[1]))
+        return _Constant(_integer(match[1], line))
     if match := re.fullmatch(rf"({_NUMBER})?\s*\(\s*(%?[^(),\s]+)\s*\)", text):
-        return _Cell(_pointer(match[2], line), _integer(match[1] or "0"), None)
+        return _Cell(_pointer(match[2], line), _integer(match[1] or "0", line), None)
     if match := re.fullmatch(r"%([A-Za-z]\w*)", text):
         return _register(match[1], line)
     raise AssemblyError(
@@ -123,17 +148,17 @@ def _att_operand(text: str, line: int) -> _Operand:
 
 def _intel_operand(text: str, line: int) -> _Operand:
     if match := re.fullmatch(_NUMBER, text):
-        return _Constant(_integer(text))
+        return _Constant(_integer(text, line))
     match = re.fullmatch(
         rf"(?:(\w+)\s+ptr\s*)?({_NUMBER})?\s*\[\s*(%?[^-+\]\s]+)\s*([-+]\s*{_NUMBER})?\s*\]",
         text,
         re.I,
     )
     if match:
-        size, before, pointer, behind = match.groups()
+        size, prefix, pointer, suffix = match.groups()
         if size and size.upper() not in _SIZE:
             raise AssemblyError(f"line {line}: size {size!r}; expected WORD, DWORD or QWORD")
-        offset = _integer(before or "0") + _integer(behind or "0")
+        offset = _integer(prefix or "0", line) + _integer(suffix or "0", line)
         return _Cell(_pointer(pointer, line), offset, _SIZE[size.upper()] if size else None)
     if match := re.fullmatch(r"%?([A-Za-z]\w*)", text):
         return _register(match[1], line)
@@ -147,53 +172,79 @@ def _operands(register: str, cell: str, constant: str) -> str:
 
 
 class Reader:
-    """Gathers the statements of one routine, in order, and makes a program of them."""
+    """Gathers the statements of one routine, in order, into a program.
+
+    Args:
+      name: of the routine.
+      first_line: number of its first line.
+    """
 
     def __init__(self, name: str, first_line: int):
         self.name, self.first_line = name, first_line
         self.width: int | None = None
         self.pointer: str | None = None
         self.registers: list[str] = []
-        self.triples: list[tuple[Op, object, object]] = []  # cells as ("cell", number)
-        self.lines: list[int] = []
-        self.labels: dict[str, int] = {}  # the latest definition of each
-        self.waiting: dict[str, list[int]] = {}  # jumps to labels that are still to come
-        self.count = 0
-        self.returned = False
-        self.pushed: list[str] = []
-        self.popped: list[str] = []
+        self.lines: list[_Line] = []
+        self.labels: set[str] = set()
+        self.open_jumps: dict[str, list[int]] = {}  # indices of jumps to labels that are to come
+        self.num_labels = 0
+        self.has_returned = False
+        self.pushes: list[str] = []
+        self.pops: list[str] = []
 
     def label(self, name: str, line: int) -> None:
+        """Adds a label.
+
+        Args:
+          name: without the colon; a decimal number may be defined more than once.
+          line: number of the line.
+
+        Raises:
+          AssemblyError: a repeated label, or one after ret.
+        """
         if name in self.labels and not name.isdecimal():
-            raise AssemblyError(f"line {line}: label {name!r} is there twice; expected once")
-        if self.returned:
-            raise AssemblyError(f"line {line}: code behind ret; expected one ret, at the end")
-        number, self.count = self.count, self.count + 1
-        self.labels[name] = number
-        for jump in self.waiting.pop(name, []):
-            self.triples[jump] = (self.triples[jump][0], number, 0)
-        self._add(Op.LABEL, number, 0, line)
+            raise AssemblyError(
+                f"line {line}: label {name!r} is defined twice; expected one definition"
+            )
+        if self.has_returned:
+            raise AssemblyError(f"line {line}: code after ret; expected one ret, at the end")
+        number, self.num_labels = self.num_labels, self.num_labels + 1
+        self.labels.add(name)
+        for jump in self.open_jumps.pop(name, []):
+            self.lines[jump] = self.lines[jump]._replace(a=number)
+        self.lines.append(_Line(Op.LABEL, number, 0, line))
 
     def statement(self, text: str, line: int, intel: bool) -> None:
+        """Adds an instruction.
+
+        Args:
+          text: one statement, with single spaces and without comments.
+          line: number of the line.
+          intel: whether it is in Intel syntax; AT&T syntax otherwise.
+
+        Raises:
+          AssemblyError: an instruction or operand that the machine does not have, code after ret,
+            or pushes and pops that do not match.
+        """
         mnemonic, _, rest = text.partition(" ")
         mnemonic = mnemonic.lower()
-        if self.returned:
-            raise AssemblyError(f"line {line}: code behind ret; expected one ret, at the end")
+        if self.has_returned:
+            raise AssemblyError(f"line {line}: code after ret; expected one ret, at the end")
         if mnemonic in ("ret", "retq") and not rest:
-            if self.popped != self.pushed[::-1]:
+            if self.pops != self.pushes[::-1]:
                 raise AssemblyError(
-                    f"line {line}: pushed {self.pushed} but popped {self.popped}; expected each"
-                    " register back, in reverse order"
+                    f"line {line}: pushes {self.pushes} but pops {self.pops}; expected the same"
+                    " registers in reverse order"
                 )
-            self.returned = True
+            self.has_returned = True
             return
         if mnemonic in ("nop", "endbr64"):
             return
         if mnemonic in ("push", "pushq", "pop", "popq"):
-            self._frame(mnemonic[:3] == "pop", rest.strip(), line)
+            self._push_or_pop(mnemonic[:3] == "pop", rest.strip(), line)
             return
-        if self.popped:
-            raise AssemblyError(f"line {line}: {text!r} behind pop; expected pops only before ret")
+        if self.pops:
+            raise AssemblyError(f"line {line}: {text!r} after pop; expected pops only before ret")
         op, suffix = self._opcode(mnemonic, intel, line)
         parts = re.split(r",(?![^(\[]*[)\]])", rest) if rest.strip() else []
         operands = [part.strip() for part in parts]
@@ -205,9 +256,10 @@ class Reader:
         read: Callable[[str, int], _Operand] = _intel_operand if intel else _att_operand
         first, second = (read(part, line) for part in operands)
         source, target = (second, first) if intel else (first, second)
-        self._two(op, suffix, source, target, text, line)
+        self._two_operands(op, suffix, source, target, text, line)
 
     def _opcode(self, mnemonic: str, intel: bool, line: int) -> tuple[Op, int | None]:
+        """The opcode of a mnemonic, and the width that its suffix says."""
         if mnemonic in _MNEMONICS:
             return _MNEMONICS[mnemonic], None
         op = _MNEMONICS.get(mnemonic[:-1])
@@ -216,18 +268,20 @@ class Reader:
             return op, _SUFFIX[mnemonic[-1]]
         raise AssemblyError(f"line {line}: unknown instruction {mnemonic!r}; expected {_EXPECTED}")
 
-    def _frame(self, pop: bool, name: str, line: int) -> None:
+    def _push_or_pop(self, pop: bool, name: str, line: int) -> None:
+        """Adds a push before the first instruction, or a pop."""
         register = _register(name.removeprefix("%"), line)
         if pop:
-            self.popped.append(register.name)
-        elif any(op != Op.LABEL for op, _, _ in self.triples):
+            self.pops.append(register.name)
+        elif any(x.op != Op.LABEL for x in self.lines):
             raise AssemblyError(
                 f"line {line}: push after the first instruction; expected it before"
             )
         else:
-            self.pushed.append(register.name)
+            self.pushes.append(register.name)
 
     def _jump(self, op: Op, operands: list[str], line: int) -> None:
+        """Adds a jump to a label that is still to come."""
         if len(operands) != 1 or not re.fullmatch(r"\d+[fbFB]|[A-Za-z_.$][.\w$]*", operands[0]):
             raise AssemblyError(
                 f"line {line}: a jump to {', '.join(operands)!r}; expected one label, such as 1f"
@@ -235,17 +289,26 @@ class Reader:
         name = operands[0]
         if re.fullmatch(r"\d+[fbFB]", name):
             name, direction = name[:-1], name[-1].lower()
-            back = direction == "b"
+            is_back = direction == "b"
         else:
-            back = name in self.labels
-        if back:
+            is_back = name in self.labels
+        if is_back:
             raise AssemblyError(
                 f"line {line}: jumps back to label {name!r}; expected a label further down"
             )
-        self.waiting.setdefault(name, []).append(len(self.triples))
-        self._add(op, name, 0, line)
+        self.open_jumps.setdefault(name, []).append(len(self.lines))
+        self.lines.append(_Line(op, 0, 0, line))  # `label` sets the number
 
-    def _two(self, op, suffix, source, target, text, line) -> None:
+    def _two_operands(
+        self,
+        op: Op,
+        suffix: int | None,
+        source: _Operand,
+        target: _Operand,
+        text: str,
+        line: int,
+    ) -> None:
+        """Adds a move or compare; `source` and `target` as AT&T syntax orders them."""
         if isinstance(source, _Constant):
             if op != Op.CMP:
                 raise AssemblyError(
@@ -275,13 +338,14 @@ class Reader:
                     f"line {line}: {width} bits in {text!r}; expected {self.width} as before"
                 )
             self.width = width
-        if op == Op.CMP:  # AT&T writes the operands of a compare the other way round
+        if op == Op.CMP:  # AT&T syntax swaps the operands of a compare
             op = Op.CMP_CONSTANT if isinstance(source, _Constant) else op
             source, target = target, source
-        first = self._place(source, line)
-        self._add(op, first, self._place(target, line), line)
+        a = self._operand(source, line)
+        self.lines.append(_Line(op, a, self._operand(target, line), line))
 
-    def _place(self, operand: _Operand, line: int):
+    def _operand(self, operand: _Operand, line: int) -> int | _Offset:
+        """Number of a register, offset of a cell, or value of a constant."""
         if isinstance(operand, _Register):
             if operand.name == "esp":
                 raise AssemblyError(f"line {line}: the stack pointer; expected any other register")
@@ -291,56 +355,42 @@ class Reader:
         if isinstance(operand, _Cell):
             if self.pointer not in (None, operand.pointer):
                 raise AssemblyError(
-                    f"line {line}: memory behind {operand.pointer!r}; expected one pointer,"
+                    f"line {line}: memory at {operand.pointer!r}; expected one pointer,"
                     f" {self.pointer!r} as before"
                 )
             self.pointer = operand.pointer
-            return ("cell", operand.offset)
+            return _Offset(operand.offset)
         return operand.value
 
-    def _add(self, op, a, b, line: int) -> None:
-        self.triples.append((op, a, b))
-        self.lines.append(line)
-
     def routine(self, task: str | None) -> Routine:
-        """What was gathered, as a program."""
-        for name, jumps in self.waiting.items():
-            line = self.lines[jumps[0]]
-            raise AssemblyError(f"line {line}: no label {name!r} behind this jump; expected one")
-        if all(op == Op.LABEL for op, _, _ in self.triples):
+        """The statements so far as a program.
+
+        Args:
+          task: name of its task, if the text says one.
+
+        Returns:
+          The routine.
+
+        Raises:
+          AssemblyError: no instruction, a jump without a label, a pointer that is also a value, or
+            a memory offset that is no cell.
+        """
+        for name, jumps in self.open_jumps.items():
+            line = self.lines[jumps[0]].number
+            raise AssemblyError(f"line {line}: no label {name!r} after this jump; expected one")
+        if all(x.op == Op.LABEL for x in self.lines):
             raise AssemblyError(
                 f"line {self.first_line}: {self.name!r} is empty; expected at least one instruction"
             )
         if self.pointer in self.registers:
-            line = self.lines[0]
             raise AssemblyError(
-                f"line {line}: the pointer {self.pointer!r} is also used as a value; expected a"
-                " register of its own"
+                f"line {self.lines[0].number}: the pointer {self.pointer!r} is also used as a"
+                " value; expected a register of its own"
             )
         width = self.width or 32
-        for (_, a, b), line in zip(self.triples, self.lines, strict=True):
-            for place in (a, b):
-                if isinstance(place, tuple):
-                    self._check_offset(place[1], width // 8, line)
-        # A label that nothing jumps to is none.
-        used = {a for op, a, _ in self.triples if op in JUMPS}
-        kept = [t for t in self.triples if t[0] != Op.LABEL or t[1] in used]
-        numbers = {a: i for i, a in enumerate(a for op, a, _ in kept if op == Op.LABEL)}
-        size, registers = width // 8, max(len(self.registers), 1)
-
-        offsets = [p[1] for t in kept for p in t[1:] if isinstance(p, tuple)]
-        triples = tuple(
-            (int(op), numbers[a], 0)
-            if op in BRANCHING
-            else (
-                int(op),
-                *(registers + x[1] // size if isinstance(x, tuple) else x for x in (a, b)),
-            )
-            for op, a, b in kept
-        )
-        program = Program(triples, registers, max(offsets, default=-size) // size + 1)
-        lost = [x for x in self.registers if x in SAVED and x not in self.pushed]
-        notes = (f"does not give back what it should: {', '.join(lost)}",) if lost else ()
+        program = self._program(width // 8)
+        unrestored = [x for x in self.registers if x in SAVED and x not in self.pushes]
+        notes = (f"does not restore: {', '.join(unrestored)}",) if unrestored else ()
         return Routine(
             self.name,
             program,
@@ -348,8 +398,31 @@ class Reader:
             self.pointer or "edi",
             width,
             task,
-            notes if self.returned else (),
+            notes if self.has_returned else (),
         )
+
+    def _program(self, size: int) -> Program:
+        """The lines as a program with cells of `size` bytes; labels without jumps are dropped."""
+        for x in self.lines:
+            for place in (x.a, x.b):
+                if isinstance(place, _Offset):
+                    self._check_offset(place.offset, size, x.number)
+        jump_labels = {x.a for x in self.lines if x.op in JUMPS}
+        lines = [x for x in self.lines if x.op != Op.LABEL or x.a in jump_labels]
+        labels = [x.a for x in lines if x.op == Op.LABEL]
+        registers = max(len(self.registers), 1)
+
+        def location(place: int | _Offset) -> int:
+            return registers + place.offset // size if isinstance(place, _Offset) else place
+
+        triples = [
+            (x.op, labels.index(x.a), 0)
+            if x.op in BRANCHING
+            else (x.op, location(x.a), location(x.b))
+            for x in lines
+        ]
+        offsets = [p.offset for x in lines for p in (x.a, x.b) if isinstance(p, _Offset)]
+        return Program(triples, registers, max(offsets, default=-size) // size + 1)
 
     def _check_offset(self, offset: int, size: int, line: int) -> None:
         if offset % size or not 0 <= offset < 100 * size:

@@ -1,21 +1,18 @@
-"""Reading programs: AT&T and Intel syntax, and GNU inline assembly in C or C++.
+"""Parsing programs: AT&T and Intel syntax, and GNU inline assembly in C or C++.
 
-`parse` reads all three, and what `printing` writes.
-The reader takes what the machine can run, whether or not a player's rules would allow it: moves,
-compares (with constants too), conditional moves, forward jumps and labels; registers named as in x86,
-all of one width (16, 32 or 64 bits, which is then the width of a memory cell); memory at fixed offsets
-behind one pointer.  Everything else is refused, with the line and what was expected.
+`parse` reads all three, and all that `printing` writes.  It accepts what the machine can run, also
+what the game's rules forbid: moves, compares, conditional moves, forward jumps and labels; x86
+registers of one width (16, 32 or 64 bits, also the width of a memory cell); memory at fixed offsets
+from one pointer.  Everything else is an `AssemblyError` with its line.
 
-Only a `Program` leaves this file: no text from outside is ever handed to an assembler.
+The only result is a `Program`: no text from outside reaches an assembler.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Iterator
 
-from alphajax.alphadev.programs.analysis import touched
+from alphajax.alphadev.programs.analysis import operands
 from alphajax.alphadev.programs.printing import family
 from alphajax.alphadev.programs.statements import AssemblyError, Reader, Routine
 
@@ -50,36 +47,48 @@ _IGNORED = {
 
 
 def parse(text: str) -> dict[str, Routine]:
-    """All routines of a text, by name.
+    """Parses all routines of a text.
 
     Args:
-      text: assembly in AT&T or Intel syntax (found by what it contains), or C or C++ source with asm
-        statements; more than one function is fine.
+      text: assembly in AT&T or Intel syntax (detected), or C or C++ source with asm statements; one
+        or more functions.
+
+    Returns:
+      Routines by name.
 
     Raises:
-      AssemblyError: nothing to run, or anything that the machine cannot run.
+      AssemblyError: no instruction, or anything that the machine cannot run.
     """
     if _ASM.search(_without_comments(text)):
-        found = _parse_c(text)
+        routines = _parse_c(text)
     else:
-        found = _parse_assembly(text)
-    if not found:
+        routines = _parse_assembly(text)
+    if not routines:
         raise AssemblyError("the program is empty; expected at least one instruction")
-    return found
+    return routines
 
 
 def parse_one(text: str, name: str | None = None) -> Routine:
-    """The one routine of a text, or the one that is called `name`.
+    """Parses a text with one routine, or picks one by name.
+
+    Args:
+      text: as for `parse`.
+      name: of the routine, for a text with more than one.
+
+    Returns:
+      The routine.
 
     Raises:
-      AssemblyError: as `parse`, or there is no such routine, or more than one to choose from.
+      AssemblyError: as `parse`; or no routine of this name, or several and no name.
     """
-    found = parse(text)
-    if name is not None and name not in found:
-        raise AssemblyError(f"no routine {name!r}; expected one of {', '.join(found)}")
-    if name is None and len(found) > 1:
-        raise AssemblyError(f"{len(found)} routines; expected one, or a name: {', '.join(found)}")
-    return found[name] if name is not None else next(iter(found.values()))
+    routines = parse(text)
+    if name is not None and name not in routines:
+        raise AssemblyError(f"no routine {name!r}; expected one of {', '.join(routines)}")
+    if name is None and len(routines) > 1:
+        raise AssemblyError(
+            f"{len(routines)} routines; expected one, or a name: {', '.join(routines)}"
+        )
+    return routines[name] if name is not None else next(iter(routines.values()))
 
 
 # --- Assembly files ---------------------------------------------------------------------------
@@ -89,19 +98,19 @@ _TASK = re.compile(r"\btask:\s*([\w-]+)")
 
 
 def _without_comments(text: str) -> str:
-    """Without C's comments, lines kept; strings are left alone."""
+    """The text with blanks for C comments outside strings; lines keep their numbers."""
     pattern = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', re.S)
     return pattern.sub(lambda m: m[0] if m[0][0] == '"' else " " + "\n" * m[0].count("\n"), text)
 
 
 def _statements(lines: list[tuple[int, str]], intel: bool) -> Iterator[tuple[int, str, bool]]:
-    """Labels (with their colon), directives and instructions, one at a time: line, text, intel."""
-    skipping = False
+    """Labels (with their colon) and instructions in order: line, text, whether in Intel syntax."""
+    is_data = False
     for number, text in lines:
         comment = r"[#;].*" if intel else r"#.*"
         for part in re.sub(comment, "", text).split("\0" if intel else ";"):
             while match := _LABEL.match(part):
-                if not skipping:
+                if not is_data:
                     yield number, match[1] + ":", intel
                 part = part[match.end() :]
             part = " ".join(part.split())
@@ -110,37 +119,43 @@ def _statements(lines: list[tuple[int, str]], intel: bool) -> Iterator[tuple[int
                 if name in ("intel_syntax", "att_syntax"):
                     intel = name == "intel_syntax"
                 elif name in ("section", "text", "data", "bss"):
-                    skipping = not (name == "text" or ".text" in part or "__text" in part)
-                elif name not in _IGNORED and not name.startswith("cfi_") and not skipping:
+                    is_data = not (name == "text" or ".text" in part or "__text" in part)
+                elif name not in _IGNORED and not name.startswith("cfi_") and not is_data:
                     raise AssemblyError(
-                        f"line {number}: unknown directive '.{name}'; expected instructions or labels"
+                        f"line {number}: unknown directive '.{name}'; expected instructions or"
+                        " labels"
                     )
-            elif part and not skipping:
+            elif part and not is_data:
                 yield number, part, intel
 
 
 def _parse_assembly(text: str) -> dict[str, Routine]:
+    """Routines of an assembly file, by name."""
     clean = _without_comments(text)
-    # A directive decides; without one, only AT&T's registers have a percent sign.
-    told = re.search(r"^\s*\.(?:intel|att)_syntax", clean, re.M)
-    intel = not told and "%" not in re.sub(r"#.*", "", clean)
+    # A directive decides the syntax; without one, a percent sign means AT&T.
+    directive = re.search(r"^\s*\.(?:intel|att)_syntax", clean, re.M)
+    intel = not directive and "%" not in re.sub(r"#.*", "", clean)
     statements = list(_statements(list(enumerate(clean.split("\n"), 1)), intel))
-    jumped = {words[1] for _, x, _ in statements if len(words := x.split()) == 2 and x[0] in "jJ"}
-    found: dict[str, Routine] = {}
+    jump_labels = {
+        words[1] for _, x, _ in statements if len(words := x.split()) == 2 and x[0] in "jJ"
+    }
+    routines: dict[str, Routine] = {}
     reader: Reader | None = None
-    last = 0
+    last_line = 0  # of the routine before
 
     for line, statement, is_intel in statements:
         label = statement[:-1] if statement.endswith(":") else None
-        if label and not label.isdecimal() and label[0] != "." and label not in jumped:
-            if label in found or (reader and reader.name == label):
-                raise AssemblyError(f"line {line}: routine {label!r} is there twice; expected once")
+        if label and not label.isdecimal() and label[0] != "." and label not in jump_labels:
+            if label in routines or (reader and reader.name == label):
+                raise AssemblyError(
+                    f"line {line}: routine {label!r} is defined twice; expected one definition"
+                )
             if reader is not None:
-                found[reader.name] = reader.routine(_task(text, last, reader.first_line))
-                last = reader.first_line
+                routines[reader.name] = reader.routine(_task(text, last_line, reader.first_line))
+                last_line = reader.first_line
             reader = Reader(label, line)
-        elif label and label[0] == "." and (reader is None or reader.returned):
-            continue  # compilers mark the ends of functions
+        elif label and label[0] == "." and (reader is None or reader.has_returned):
+            continue  # compilers write labels around functions
         else:
             reader = reader or Reader("program", line)
             if label:
@@ -148,12 +163,12 @@ def _parse_assembly(text: str) -> dict[str, Routine]:
             else:
                 reader.statement(statement, line, is_intel)
     if reader is not None:
-        found[reader.name] = reader.routine(_task(text, last, reader.first_line))
-    return found
+        routines[reader.name] = reader.routine(_task(text, last_line, reader.first_line))
+    return routines
 
 
 def _task(text: str, after: int, before: int) -> str | None:
-    """The task that the lines between two lines (1 is the first) name last."""
+    """The last task that comments name between two lines, counted from 1."""
     names = _TASK.findall("\n".join(text.split("\n")[after : before - 1]))
     return names[-1] if names else None
 
@@ -168,32 +183,33 @@ _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 
 def _parse_c(text: str) -> dict[str, Routine]:
+    """Routines of C or C++ source, one for each asm statement, by name."""
     clean = _without_comments(text)
-    found: dict[str, Routine] = {}
-    last = 0
+    routines: dict[str, Routine] = {}
+    previous_end = 0
     for match in _ASM.finditer(clean):
         first_line = clean.count("\n", 0, match.start()) + 1
         code, sections, last_line = _asm_parts(clean, match.end())
         functions = _FUNCTION.findall(clean, 0, match.start())
         name = functions[-1] if functions else "program"
-        if name in found:  # more than one statement in a function
-            name = f"{name}#{1 + sum(other.split('#')[0] == name for other in found)}"
+        if name in routines:  # a function with several asm statements
+            name = f"{name}#{1 + sum(other.split('#')[0] == name for other in routines)}"
         reader = Reader(name, first_line)
         for line, statement, intel in _statements(_code_lines(code, sections is not None), False):
             if statement.endswith(":"):
                 reader.label(statement[:-1], line)
             else:
                 reader.statement(statement, line, intel)
-        routine = reader.routine(_task(text, last, first_line))
-        found[name] = dataclasses.replace(routine, notes=_missing_clobbers(routine, sections))
-        last = last_line
-    return found
+        routine = reader.routine(_task(text, previous_end, first_line))
+        routines[name] = dataclasses.replace(routine, notes=_missing_clobbers(routine, sections))
+        previous_end = last_line
+    return routines
 
 
 def _asm_parts(text: str, start: int) -> tuple[list[tuple[int, str]], list[str] | None, int]:
-    """An asm statement: its code as (line, character) pairs, what follows the colons, its last line.
+    """Splits an asm statement: code as (line, character) pairs, sections after colons, last line.
 
-    Of what follows, only strings are kept, each with a NUL behind it; None if there are no colons.
+    Of a section only the strings remain, each followed by NUL.  None: no colons.
     """
     code: list[tuple[int, str]] = []
     sections: list[str] | None = None
@@ -209,14 +225,15 @@ def _asm_parts(text: str, start: int) -> tuple[list[tuple[int, str]], list[str] 
                 c = text[i]
                 if c == "\n":
                     raise AssemblyError(
-                        f"line {line}: a string that does not end; expected a quote"
+                        f"line {line}: unterminated string; expected a closing quote"
                     )
                 if c == "\\":
                     i += 1
                     c = _ESCAPES.get(text[i : i + 1], "")
                     if not c:
                         raise AssemblyError(
-                            f"line {line}: unknown escape {text[i - 1 : i + 1]!r}; expected \\n or \\t"
+                            f"line {line}: unknown escape {text[i - 1 : i + 1]!r}; expected"
+                            " \\n or \\t"
                         )
                 if sections is None:
                     code.append((line, c))
@@ -236,11 +253,11 @@ def _asm_parts(text: str, start: int) -> tuple[list[tuple[int, str]], list[str] 
         elif sections is None and not c.isspace():
             raise AssemblyError(f"line {line}: {c!r} in an asm statement; expected a string or ':'")
         i += 1
-    raise AssemblyError(f"line {line}: an asm statement that does not end; expected ')'")
+    raise AssemblyError(f"line {line}: unterminated asm statement; expected ')'")
 
 
 def _code_lines(code: list[tuple[int, str]], extended: bool) -> list[tuple[int, str]]:
-    """The lines of the assembly, with the line of the source where each starts."""
+    """Lines of assembly, each with the line of the source where it starts."""
     lines: list[tuple[int, str]] = []
     text, first = "", 0
     for line, c in [*code, (0, "\n")]:
@@ -254,13 +271,14 @@ def _code_lines(code: list[tuple[int, str]], extended: bool) -> list[tuple[int, 
 
 
 def _missing_clobbers(routine: Routine, sections: list[str] | None) -> tuple[str, ...]:
+    """A note on registers and memory that an asm statement changes and does not declare."""
     clobbers = sections[2].split("\0") if sections and len(sections) > 2 else []
-    declared = {known[0] for x in clobbers if (known := family(x.strip().removeprefix("%")))}
+    declared = {register[0] for x in clobbers if (register := family(x.strip().removeprefix("%")))}
     missing = [x for x in routine.registers if x not in declared]
     if "memory" not in clobbers and any(
         location >= routine.program.registers
         for triple in routine.program.instructions
-        for location in touched(triple)
+        for location in operands(triple)
     ):
         missing.append("memory")
     return (f"not among the clobbers: {', '.join(missing)}",) if missing else ()

@@ -1,1 +1,1 @@
-"""Searches for schemes that learn nothing: flip graphs."""
+"""Searches for schemes without learning: random walks in flip graphs."""

@@ -1,26 +1,18 @@
-"""Random walks in flip graphs: the unlearned rival of AlphaTensor.
+"""Random walks in flip graphs: the search without learning that AlphaTensor is compared with.
 
-Two products of a scheme that share a factor can be *flipped* without changing their sum,
+Walkers change a scheme by flips (see `flip_moves`); one that gets a zero factor has lost a product.
+In a step all walkers take the same row, compare it with every other row in all three modes, and
+flip it with a random row that shares a factor. Rows are thus read at fixed places, and everything
+vectorises over walkers. A walk that makes no progress goes through a plus transition.
 
-    u v1 w1 + u v2 w2 = u v1 (w1 + w2) + u (v2 - v1) w2,
+Shapes: B walkers, R rows (some of them holes), P planes of a factor, see `flip_moves`.
 
-and a scheme that can be flipped until a factor becomes zero has lost a product.  Sources: Kauers and
-Moosbauer, "Flip graphs for matrix multiplication" (2022); the plus transition, which leaves dead ends
-at the price of one product, Arai, Ichikawa and Hukushima, "Adaptive flip graph algorithm for matrix
-multiplication" (2024); restarts from pools, also Moosbauer and Poole, "Flip graphs with symmetry and
-new matrix multiplication schemes" (2025).
-
-Walkers stand on the last axis, a factor is a bit mask.  In one step all walkers take the same row i,
-compare it with every other row in all three modes, and each flips it with a random one of those that
-share a factor with it.  So rows are read at fixed places and everything vectorises over walkers; what
-a walker draws for itself is the partner and the direction, so equal walkers part at once.  Merging two
-products that share two factors needs no test of its own: flipping them makes a factor zero.
-
-Shapes: B walkers, R rows (holes are zero), P planes of a factor: the uint32 words of its mask over Z_2;
-over Z, with entries in {-1, 0, 1}, the words of the mask of +1, then those of the mask of -1.
+Sources: Kauers and Moosbauer, "Flip graphs for matrix multiplication" (2022); Arai, Ichikawa and
+Hukushima, "Adaptive flip graph algorithm for matrix multiplication" (2024).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,44 +22,60 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as Spec
 from jaxtyping import Array, Int, UInt32
 
+from alphajax.alphatensor.baselines.flip_moves import plus_transition, rank, stack, step
 from alphajax.alphatensor.game.tensors import Target
-from alphajax.alphatensor.schemes.scheme import Scheme, check_sizes, naive
+from alphajax.alphatensor.schemes.composition import naive
+from alphajax.alphatensor.schemes.scheme import Scheme, Sizes, check_sizes
 
 RINGS = ("Z2", "Z")
-CHECK = 64  # steps between two looks at the ranks
+STEPS_PER_CHECK = 64
+"""Steps between two looks at the ranks."""
 MAX_ENTRIES = 64
+"""Largest number of entries of a factor."""
 MAX_ROWS = 1024
 
 
 class Walkers(NamedTuple):
-    """B walks; `best` is the shortest scheme since the restart, of rank `best_rank`."""
+    """The state of B walks."""
 
     factors: UInt32[Array, "3 P R B"]
+    """Current schemes, as masks."""
     generator: UInt32[Array, " B"]
-    since: Int[Array, " B"]
-    """flips since the last gain or plus transition"""
+    """State of the random number generators, not zero."""
+    stagnation: Int[Array, " B"]
+    """Flips since the last improvement or plus transition."""
     flips: Int[Array, " B"]
-    """flips in the last call of `walk`"""
+    """Flips in the last call of `walk`."""
     best: UInt32[Array, "3 P R B"]
+    """The shortest scheme since the restart, as masks."""
     best_rank: Int[Array, " B"]
+    """Its rank."""
 
 
-def words(entries: int) -> int:
-    """uint32 words that hold a mask of so many entries."""
+def num_words(entries: int) -> int:
+    """Number of uint32 words of a mask of so many entries."""
     return -(-entries // 32)
 
 
 def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
-    """A scheme as masks, uint32 [3, P, rows], holes last.
+    """Convert a scheme to masks, one row per product.
+
+    Args:
+      scheme: over "Z2" or "Z", with entries in {-1, 0, 1}.
+      rows: R, at most 1024; the last ones are holes. None: the rank.
+
+    Returns:
+      uint32, `[3, P, R]`.
 
     Raises:
-      ValueError: another ring, entries beyond {-1, 0, 1}, factors of more than 64 entries, few rows.
+      ValueError: another ring, other entries, factors of more than 64 entries, or fewer rows than
+        products.
     """
     if scheme.ring not in RINGS:
         raise ValueError(f"flip graph over {scheme.ring!r}; expected one of {RINGS}")
     if max(scheme.shape) > MAX_ENTRIES:
         raise ValueError(
-            f"factors of {scheme.shape} entries; expected at most {MAX_ENTRIES}: take a smaller size"
+            f"factors of {scheme.shape} entries; expected at most {MAX_ENTRIES} in each"
         )
     rows = scheme.rank if rows is None else rows
     if rows < scheme.rank:
@@ -76,11 +84,11 @@ def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
         )
     if rows > MAX_ROWS:
         raise ValueError(f"{rows} rows; expected at most {MAX_ROWS}")
-    count = words(max(scheme.shape))
+    count = num_words(max(scheme.shape))
     planes = []
     for factor in scheme.factors:
         if np.abs(factor).max(initial=0) > 1:
-            raise ValueError("a factor has an entry beyond {-1, 0, 1}; the walk is over these only")
+            raise ValueError("a factor has an entry beyond {-1, 0, 1}; expected only these")
         bits = np.zeros((32 * count, rows), np.uint64)
         signs = [factor == 1] if scheme.ring == "Z2" else [factor == 1, factor == -1]
         masks = []
@@ -93,8 +101,20 @@ def pack(scheme: Scheme, rows: int | None = None) -> np.ndarray:
     return np.stack(planes)
 
 
-def unpack(masks: np.ndarray, shape, ring: str, sizes=None) -> Scheme:
-    """The scheme in masks uint32 [3, P, R], holes left out.  It is not verified here."""
+def unpack(
+    masks: np.ndarray, shape: tuple[int, int, int], ring: str, sizes: Sizes | None = None
+) -> Scheme:
+    """Convert masks to a scheme; holes are dropped.
+
+    Args:
+      masks: uint32, `[3, P, R]`.
+      shape: (I, J, K) of the tensor.
+      ring: "Z2" or "Z".
+      sizes: (n, m, p) of a matrix multiplication.
+
+    Returns:
+      The scheme; it is not verified.
+    """
     masks = np.asarray(masks)
     masks = masks[:, :, (masks != 0).any(1).all(0)]
     bits = (masks[:, :, None] >> np.arange(32, dtype=np.uint32)[:, None]) & 1
@@ -102,13 +122,24 @@ def unpack(masks: np.ndarray, shape, ring: str, sizes=None) -> Scheme:
     if ring == "Z":
         half = bits.shape[1] // 2
         bits = bits[:, :half] - bits[:, half:]
-    flat = bits.reshape(3, -1, bits.shape[-1])
+    flat = bits.reshape(3, 32 * bits.shape[1], bits.shape[-1])
     u, v, w = (flat[mode, : shape[mode]] for mode in range(3))
     return Scheme(u, v, w, sizes, ring)
 
 
-def start_scheme(target: Target, ring: str) -> Scheme:
-    """The scheme that takes one unit entry at a time."""
+def naive_scheme(target: Target, ring: str) -> Scheme:
+    """The naive scheme of a target: one product per unit entry.
+
+    Args:
+      target: any target.
+      ring: "Z2" or "Z".
+
+    Returns:
+      The scheme.
+
+    Raises:
+      ValueError: another ring.
+    """
     if ring not in RINGS:
         raise ValueError(f"flip graph over {ring!r}; expected one of {RINGS}")
     if target.sizes:
@@ -120,235 +151,17 @@ def start_scheme(target: Target, ring: str) -> Scheme:
     return Scheme(u * signs, v, w, target.sizes, ring)
 
 
-# The moves.  Rows are lists of three factors; a factor is a tuple of P planes of any one shape.
-
-
-def _add(x, y, minus, ring: str):
-    """x + y, or x - y where `minus`; and where the sum stays inside the ring's entries."""
-    if ring == "Z2":
-        return tuple(a ^ b for a, b in zip(x, y, strict=True)), True
-    half = len(x) // 2
-    ok, positive, negative = True, [], []
-    for k in range(half):
-        p, n = x[k], x[half + k]
-        q, m = _swap(minus, y[k], y[half + k])
-        ok = ok & (((p & q) | (n & m)) == 0)
-        positive.append((p & ~m) | (q & ~n))
-        negative.append((n & ~q) | (m & ~p))
-    return tuple(positive + negative), ok
-
-
-def _swap(condition, a, b):
-    return jnp.where(condition, b, a), jnp.where(condition, a, b)
-
-
-def _negate(x, condition, ring: str):
-    if ring == "Z2":
-        return x
-    half = len(x) // 2
-    pairs = [_swap(condition, x[k], x[half + k]) for k in range(half)]
-    return tuple(a for a, _ in pairs) + tuple(b for _, b in pairs)
-
-
-def _equal(x, y):
-    same = True
-    for a, b in zip(x, y, strict=True):
-        same = same & (a == b)
-    return same
-
-
-def _some(x):
-    """Where a factor is not zero."""
-    return functools.reduce(jnp.bitwise_or, x) != 0
-
-
-def _where(condition, x, y):
-    return tuple(jnp.where(condition, a, b) for a, b in zip(x, y, strict=True))
-
-
-def flip(first, second, mode: int, direction, minus, ring: str):
-    """Flips two rows where they share the factor of a mode (over Z: up to its sign).
-
-    With u shared: w1 += w2 and v2 -= v1, or where `direction` w1 -> w1 and w2 += w1, v1 -= v2, which
-    is the same for the rows exchanged.  Where `minus`, the signs are the other ones: w1 -= w2 and
-    v2 += v1.  A row with a zero factor becomes a hole.
-
-    Returns:
-      The rows, and where a flip was done.
-    """
-    v, w = (mode + 1) % 3, (mode + 2) % 3
-    shared = _equal(first[mode], second[mode])
-    opposite = False
-    if ring == "Z":
-        opposite = _equal(first[mode], _negate(second[mode], True, ring)) & ~shared
-        shared = shared | opposite
-    shared = shared & _some(first[mode])
-    turned = _negate(second[v], opposite, ring)  # row 2 is u1 (x) turned (x) w2
-    v_from, v_to = _where(direction, turned, first[v]), _where(direction, first[v], turned)
-    w_to, w_from = _where(direction, second[w], first[w]), _where(direction, first[w], second[w])
-    new_w, fits_w = _add(w_to, w_from, minus, ring)
-    new_v, fits_v = _add(v_to, v_from, minus if ring == "Z2" else ~minus, ring)
-    done = shared & fits_w & fits_v
-    one, two = list(first), list(second)
-    one[v] = _where(done & direction, new_v, first[v])
-    two[v] = _where(done, _where(direction, turned, new_v), second[v])
-    two[mode] = _where(done, first[mode], second[mode])
-    one[w] = _where(done & ~direction, new_w, first[w])
-    two[w] = _where(done & direction, new_w, second[w])
-    return _drop(one), _drop(two), done
-
-
-def _drop(row):
-    """A row with a zero factor is a hole: all zero."""
-    live = _some(row[0]) & _some(row[1]) & _some(row[2])
-    return [tuple(jnp.where(live, x, jnp.zeros_like(x)) for x in factor) for factor in row]
-
-
-def _stack(row) -> Array:
-    return jnp.stack([jnp.stack(factor) for factor in row])
-
-
-def _xorshift(x):
-    x = x ^ (x << 13)
-    x = x ^ (x >> 17)
-    return x ^ (x << 5)
-
-
-def _materialise(x, zero):
-    """The same arrays, as a point across which XLA's CPU compiler does not fuse.
-
-    It would compute the whole search for a partner again for each of its consumers (5 times slower),
-    and drops `optimization_barrier` too early; a loop of no rounds, unknown to it, stays.
-    """
-    if jax.default_backend() != "cpu":
-        return jax.lax.optimization_barrier(x)
-    change = lambda c: (c[0] - 1, jax.tree.map(lambda a: ~a, c[1]))  # noqa: E731
-    return jax.lax.while_loop(lambda c: c[0] > 0, change, (jnp.minimum(zero, 0), x))[1]
-
-
-def partner(planes, row, generator, i, ring: str, symmetric: bool) -> UInt32[Array, " B"]:
-    """A random row that shares a factor with row i, up to its sign over Z, and the mode of the factor.
+def make_walkers(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
+    """Walkers at the start of their walks.
 
     Args:
-      row: row i itself, three factors [B].
-      symmetric: only the first factor of row i is looked for, in any mode of the other rows.
-      generator: random words [B]; only their products with odd numbers are looked at.
+      masks: one scheme for all, `[3, P, R]`, or one for each, `[3, P, R, B]`.
+      walkers: B.
+      seed: of their random numbers.
 
     Returns:
-      Random bits << 12 | mode << 10 | row; less than 4096 where there is none.
+      The walkers.
     """
-    count, words = planes[0][0].shape[0], len(planes[0])
-    i = i.astype(jnp.uint32)
-    negative = [_negate(factor, True, ring) for factor in row]
-    best = jnp.zeros_like(generator)
-    for r in range(count):
-        score = generator * np.uint32((2 * r + 1) * 2654435769 % 2**32)
-        for mode in range(3):
-            other = tuple(x[r] for x in planes[mode])
-            mine = 0 if symmetric else mode
-            same = _equal(other, row[mine])
-            if ring == "Z":
-                same = same | _equal(other, negative[mine])
-            bits = (score << (7 * mode)) & np.uint32(0xFFFFF000) | np.uint32(mode << 10 | r)
-            best = jnp.maximum(best, jnp.where(same & (i != r), bits, np.uint32(0)))
-        if (r + 1) % (64 // words) == 0:  # the compiler gives up on longer expressions
-            best = _materialise(best, -i.astype(jnp.int32))
-    return best
-
-
-def step(planes, generator, i, ring: str, symmetric: bool = False):
-    """Flips row i of every walker with a random row that shares a factor with it.
-
-    The factors come and go as three tuples of P arrays [R, B].  Where `symmetric`, a row stands for
-    its three cyclic rotations: rows may be rotated at will, and a flip of two different orbits is the
-    same flip in each rotation (Moosbauer and Poole 2025).
-
-    Args:
-      i: int32 [], below R; where `symmetric` below 3 R: R times the rotation of row i, and the row.
-
-    Returns:
-      Planes, generator [B], and where a flip was done [B].
-    """
-    count = planes[0][0].shape[0]
-    turn, i = i // count, i % count
-    first = [tuple(x[i] for x in factor) for factor in planes]
-
-    def turned(row, mode, by: int):
-        """Factor k of the result is factor k + by * mode of the row."""
-        at = [[row[(k + by * m) % 3] for m in range(3)] for k in range(3)]
-        return [_where(mode == 0, x, _where(mode == 1, y, z)) for x, y, z in at]
-
-    if symmetric:
-        first = turned(first, turn, 1)
-    generator = _xorshift(generator)
-    code = _materialise(partner(planes, first, generator, i, ring, symmetric), -i)
-    found = (code >= 4096) & _some(first[0])
-    j, mode = (code & 1023).astype(jnp.int32), (code >> 10) & 3
-    columns = jnp.arange(len(generator))
-    second = [tuple(x[j, columns] for x in factor) for factor in planes]
-    direction, minus = (generator >> 31) != 0, ((generator >> 30) & 1) != 0
-    facing = first if symmetric else turned(first, mode, 1)
-    one, two, done = flip(facing, turned(second, mode, 1), 0, direction, minus, ring)
-    done = done & found
-    if not symmetric:
-        one, two = turned(one, mode, -1), turned(two, mode, -1)
-    one = [_where(done, x, y) for x, y in zip(one, first, strict=True)]
-    two = [_where(done, x, y) for x, y in zip(two, second, strict=True)]
-    one, two, done, j = _materialise((one, two, done, jnp.where(found, j, i)), -i)
-
-    def put(plane, x, y):  # row i last: without a partner j is i
-        plane = plane.at[j, columns].set(y, unique_indices=True, mode="promise_in_bounds")
-        return jax.lax.dynamic_update_index_in_dim(plane, x, i, 0)
-
-    planes = tuple(
-        tuple(map(put, factor, x, y)) for factor, x, y in zip(planes, one, two, strict=True)
-    )
-    return planes, generator, done
-
-
-def rank(factors: UInt32[Array, "3 P R B"]) -> Int[Array, " B"]:
-    """Rows that are not holes."""
-    return (functools.reduce(jnp.bitwise_or, list(factors[0])) != 0).sum(0, dtype=jnp.int32)
-
-
-def plus(factors, generator, wanted, ring: str):
-    """The plus transition (Arai et al. 2024), rank + 1, on two random rows of the walkers `wanted`.
-
-    a1 b1 c1 + a2 b2 c2 = (a1 - a2) b1 c1 + a2 b1 (c1 + c2) + a2 (b2 - b1) c2.
-
-    Walkers without a hole, or over Z where an entry would leave {-1, 0, 1}, stay as they are.
-
-    Returns:
-      Factors, generator, and where it was done [B].
-    """
-    count = factors.shape[2]
-    live = functools.reduce(jnp.bitwise_or, list(factors[0])) != 0
-    row = np.arange(count, dtype=np.uint32)[:, None]
-    generator = _xorshift(generator)
-    score = _xorshift((generator[None] ^ (row * np.uint32(0x9E3779B1))) * np.uint32(0x85EBCA6B))
-    score = jnp.where(live, score | 1, np.uint32(0))
-    i = jnp.argmax(score, 0)
-    j = jnp.argmax(jnp.where(row == i[None].astype(jnp.uint32), np.uint32(0), score), 0)
-    hole = jnp.argmin(live, 0)
-    take = lambda k: [  # noqa: E731
-        tuple(jnp.take_along_axis(factors[m, p], k[None], 0)[0] for p in range(factors.shape[1]))
-        for m in range(3)
-    ]
-    (a1, b1, c1), (a2, b2, c2) = take(i), take(j)
-    yes, no = jnp.bool_(True), jnp.bool_(False)
-    a, fits_a = _add(a1, a2, yes, ring)
-    b, fits_b = _add(b2, b1, yes, ring)
-    c, fits_c = _add(c1, c2, no, ring)
-    done = wanted & (live.sum(0) >= 2) & ~live.all(0) & fits_a & fits_b & fits_c
-    done = done & _some(a) & _some(b) & _some(c)
-    for k, new in ((i, [a, b1, c1]), (hole, [a2, b1, c]), (j, [a2, b, c2])):
-        here = done[None] & (row == k[None].astype(jnp.uint32))
-        factors = jnp.where(here[None, None], _stack(new)[:, :, None], factors)
-    return factors, generator, done
-
-
-def start(masks: np.ndarray, walkers: int, seed: int) -> Walkers:
-    """Walkers on masks [3, P, R] (all on one scheme) or [3, P, R, B]."""
     masks = np.asarray(masks, np.uint32)
     if masks.ndim == 3:
         masks = np.repeat(masks[..., None], walkers, 3)
@@ -367,64 +180,99 @@ def walk(
     margin: int,
     symmetric: bool = False,
 ) -> Walkers:
-    """`checks` times 64 steps, with a plus transition after `plus_after` flips without a gain.
+    """Walk `checks` times 64 steps, with plus transitions of walkers that do not improve.
 
-    Consumes `key`.  The rank stays within `margin` of the walker's best.  Pure; jit with `checks`
-    and what follows static.
+    Pure; to jit it, make `checks` and the arguments after it static.
+
+    Args:
+      walkers: B walks.
+      key: of the order of the rows. Consumed.
+      checks: rounds of 64 steps.
+      ring: "Z2" or "Z".
+      plus_after: flips without an improvement before a plus transition.
+      margin: a plus transition keeps the rank at most so far above the walker's best.
+      symmetric: whether a row stands for its three cyclic rotations, see `flip_moves.step`.
+
+    Returns:
+      The walkers.
+
+    Source: Arai, Ichikawa and Hukushima (2024).
     """
-    most = walkers.factors.shape[2] * (3 if symmetric else 1)
+    num_choices = walkers.factors.shape[2] * (3 if symmetric else 1)
 
     def check(k, state: Walkers) -> Walkers:
-        rows = jax.random.randint(jax.random.fold_in(key, k), (CHECK,), 0, most)
+        rows = jax.random.randint(jax.random.fold_in(key, k), (STEPS_PER_CHECK,), 0, num_choices)
 
-        def one(s, carry):
+        def one_step(s, carry):
             planes, generator, flips = carry
             planes, generator, done = step(planes, generator, rows[s], ring, symmetric)
             return planes, generator, flips + done
 
         none = jnp.zeros_like(state.flips)
         planes = tuple(tuple(factor) for factor in state.factors)
-        planes, generator, flips = jax.lax.fori_loop(0, CHECK, one, (planes, state.generator, none))
-        factors = _stack(planes)
-        now = rank(factors)
-        better = now < state.best_rank
+        planes, generator, flips = jax.lax.fori_loop(
+            0, STEPS_PER_CHECK, one_step, (planes, state.generator, none)
+        )
+        factors = stack(planes)
+        ranks = rank(factors)
+        better = ranks < state.best_rank
         best = jnp.where(better[None, None, None], factors, state.best)
-        best_rank = jnp.minimum(now, state.best_rank)
-        since = jnp.where(better, 0, state.since + flips)
-        # A walker without any flip is in a dead end: only a plus transition leads on.
-        wanted = ((since >= plus_after) | (flips == 0)) & (now < best_rank + margin)
+        best_rank = jnp.minimum(ranks, state.best_rank)
+        stagnation = jnp.where(better, 0, state.stagnation + flips)
+        # A walker without any flip is in a dead end: only a plus transition leads out of it.
+        is_stuck = (stagnation >= plus_after) | (flips == 0)
+        mask = is_stuck & (ranks < best_rank + margin)
         factors, generator, added = jax.lax.cond(
-            wanted.any(),
-            lambda f, g: plus(f, g, wanted, ring),
-            lambda f, g: (f, g, jnp.zeros_like(wanted)),
+            mask.any(),
+            lambda f, g: plus_transition(f, g, mask, ring),
+            lambda f, g: (f, g, jnp.zeros_like(mask)),
             factors,
             generator,
         )
-        since = jnp.where(added, 0, since)
-        return Walkers(factors, generator, since, state.flips + flips, best, best_rank)
+        stagnation = jnp.where(added, 0, stagnation)
+        return Walkers(factors, generator, stagnation, state.flips + flips, best, best_rank)
 
     walkers = walkers._replace(flips=jnp.zeros_like(walkers.flips))
     return jax.lax.fori_loop(0, checks, check, walkers)
 
 
 @functools.cache
-def compiled(
+def compile_walk(
     mesh: Mesh, checks: int, ring: str, plus_after: int, margin: int, symmetric: bool = False
-):
-    """`walk` jitted over a mesh of one axis: each device walks with its own share of the walkers."""
+) -> Callable[[Walkers, Array], Walkers]:
+    """Jit `walk` over a mesh: each device walks with its share of the walkers.
+
+    Args:
+      mesh: of one axis.
+      checks: as in `walk`.
+      ring: as in `walk`.
+      plus_after: as in `walk`.
+      margin: as in `walk`.
+      symmetric: as in `walk`.
+
+    Returns:
+      A function of walkers and a key (consumed). B must be a multiple of the devices.
+    """
     axis = mesh.axis_names[0]
     last = Spec(None, None, None, axis)
     each: Any = [last if name in ("factors", "best") else Spec(axis) for name in Walkers._fields]
     specs = Walkers(*each)
 
-    def part(walkers, key):
+    def walk_share(walkers: Walkers, key: Array) -> Walkers:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         return walk(walkers, key, checks, ring, plus_after, margin, symmetric)
 
-    # Stated: what comes from the host and what comes from the last call must be one compilation.
-    where = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
-    return jax.jit(
-        jax.shard_map(part, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False),
-        in_shardings=(where, NamedSharding(mesh, Spec())),
-        out_shardings=where,
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+    jitted = jax.jit(
+        jax.shard_map(
+            walk_share, mesh=mesh, in_specs=(specs, Spec()), out_specs=specs, check_vma=False
+        ),
+        in_shardings=(shardings, NamedSharding(mesh, Spec())),
+        out_shardings=shardings,
     )
+
+    def compiled_walk(walkers: Walkers, key: Array) -> Walkers:
+        # Placed first: walkers from the host and from the last call then share one compilation.
+        return jitted(jax.device_put(walkers, shardings), key)
+
+    return compiled_walk

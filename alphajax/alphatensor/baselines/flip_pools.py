@@ -1,12 +1,11 @@
-"""Pools of schemes by rank, from which the walkers of a flip graph restart; on the host, in NumPy.
+"""Pools of schemes by rank, from which the walkers of a flip graph restart; NumPy, on the host.
 
-Source: Arai, Ichikawa and Hukushima (2024) keep hundreds of schemes of each rank and start the paths to
-the next rank from random ones of them.
+Source: Arai, Ichikawa and Hukushima, "Adaptive flip graph algorithm for matrix multiplication"
+(2024): hundreds of schemes of each rank are kept, and paths to the next rank start at random ones.
 """
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,36 @@ class PoolError(ValueError):
 
 
 def compact(masks: np.ndarray, rows: int) -> np.ndarray:
-    """Masks [3, P, R, B] with holes last and exactly `rows` rows.
+    """Move holes to the end and change the number of rows.
+
+    Args:
+      masks: uint32, `[3, P, R, B]`.
+      rows: the new number of rows.
+
+    Returns:
+      Masks `[3, P, rows, B]`.
 
     Raises:
-      ValueError: a scheme has more products than that.
+      ValueError: a scheme has more products than rows.
     """
-    dead = (masks[0] == 0).all(0)
-    if (~dead).sum(0).max(initial=0) > rows:
-        raise ValueError(f"rank {(~dead).sum(0).max()} does not fit into {rows} rows")
-    order = np.argsort(dead, 0, kind="stable")
+    holes = (masks[0] == 0).all(0)
+    largest = (~holes).sum(0).max(initial=0)
+    if largest > rows:
+        raise ValueError(f"rank {largest} does not fit into {rows} rows; expected {largest} rows")
+    order = np.argsort(holes, 0, kind="stable")
     masks = np.take_along_axis(masks, order[None, None], 2)[:, :, :rows]
     return np.pad(masks, [(0, 0), (0, 0), (0, rows - masks.shape[2]), (0, 0)])
 
 
 class Pools:
-    """At most `capacity` schemes of each rank, as masks uint32 [3, P, rank]."""
+    """At most `capacity` schemes of each rank, as masks uint32 `[3, P, rank]`.
+
+    Args:
+      capacity: of each pool, 1 or more.
+
+    Raises:
+      ValueError: a capacity below 1.
+    """
 
     def __init__(self, capacity: int = 500):
         if capacity < 1:
@@ -44,15 +58,24 @@ class Pools:
         self.members: dict[int, list[np.ndarray]] = {}
 
     @property
-    def best(self) -> int | None:
-        """The lowest rank with a member."""
+    def best_rank(self) -> int | None:
+        """The lowest rank with a member; None if the pools are empty."""
         return min(self.members, default=None)
 
     def sizes(self) -> dict[int, int]:
+        """Number of members by rank, in increasing order of the rank."""
         return {rank: len(self.members[rank]) for rank in sorted(self.members)}
 
     def add(self, masks: np.ndarray, generator: np.random.Generator) -> int:
-        """Adds a scheme [3, P, R]; a full pool forgets a random one.  Returns its rank."""
+        """Add a scheme; in a full pool it replaces a random member.
+
+        Args:
+          masks: uint32, `[3, P, R]`, with or without holes.
+          generator: of the choice.
+
+        Returns:
+          The rank of the scheme.
+        """
         masks = masks[:, :, (masks[0] != 0).any(0)].copy()
         rank = masks.shape[2]
         pool = self.members.setdefault(rank, [])
@@ -62,23 +85,38 @@ class Pools:
             pool[generator.integers(self.capacity)] = masks
         return rank
 
-    def level(self, enough: int) -> int:
-        """The lowest rank at or below which there are `enough` members; the highest if nowhere."""
+    def restart_rank(self, min_members: int) -> int:
+        """The lowest rank with `min_members` members at or below it, else the highest rank.
+
+        Raises:
+          ValueError: the pools are empty.
+        """
         total = 0
         for rank, size in self.sizes().items():
             total += size
-            if total >= enough:
+            if total >= min_members:
                 return rank
         return max(self.members)
 
-    def draw(self, level: int, generator: np.random.Generator) -> np.ndarray:
-        """A random scheme of rank `level` or less."""
-        members = [m for rank, pool in self.members.items() if rank <= level for m in pool]
+    def sample(self, max_rank: int, generator: np.random.Generator) -> np.ndarray:
+        """A random scheme of at most a given rank.
+
+        Args:
+          max_rank: the largest rank.
+          generator: of the choice.
+
+        Returns:
+          Masks uint32, `[3, P, rank]`.
+
+        Raises:
+          ValueError: there is none.
+        """
+        members = [m for rank, pool in self.members.items() if rank <= max_rank for m in pool]
         return members[generator.integers(len(members))]
 
 
-def on_host(walkers: Walkers) -> Any:
-    """The same walkers as NumPy arrays that can be written to."""
+def to_host(walkers: Walkers) -> Any:
+    """The same walkers as writeable NumPy arrays."""
     arrays: Any = [np.array(x) for x in walkers]
     return Walkers(*arrays)
 
@@ -87,48 +125,73 @@ def exchange(
     pools: Pools,
     walkers: Any,
     ages: np.ndarray,
-    known: np.ndarray,
+    known_ranks: np.ndarray,
     generator: np.random.Generator,
     *,
-    enough: int,
-    limit: int,
+    min_members: int,
+    max_age: int,
     margin: int,
 ) -> Walkers:
-    """What walkers have found goes into the pools; those behind, or on their way too long, restart.
+    """Add the improvements of walkers to the pools, and restart walkers from the pools.
+
+    A walker restarts if its best rank is above the pools' restart rank, or if it is too old.
 
     Args:
+      pools: changed in place.
       walkers: on the host.
-      ages: flips of each walker since its restart, int64 [B]; changed in place.
-      known: the rank that each walker has already handed in, int [B]; changed in place.
-      enough: members that a rank needs before everybody starts from there.
-      limit: flips after which a walker restarts.
-      margin: of `walk`; the rows shrink with the rank when that saves enough for another compilation.
+      ages: flips of each walker since its restart, int64 `[B]`; changed in place.
+      known_ranks: the rank that each walker has added to the pools, int `[B]`; changed in place.
+      generator: of the choices.
+      min_members: number of schemes that a rank needs before all walkers start from it.
+      max_age: flips after which a walker restarts.
+      margin: of `walk`. The number of rows follows the rank, once that saves 8 rows or more, which
+        is worth another compilation.
+
+    Returns:
+      The walkers, on the host.
     """
-    walkers = on_host(walkers)
-    for b in np.flatnonzero(walkers.best_rank < known):
+    walkers = to_host(walkers)
+    for b in np.flatnonzero(walkers.best_rank < known_ranks):
         pools.add(walkers.best[..., b], generator)
-    np.minimum(known, walkers.best_rank, out=known)
-    level = pools.level(enough)
-    behind = (walkers.best_rank > level) | (ages > limit)
+    np.minimum(known_ranks, walkers.best_rank, out=known_ranks)
+    level = pools.restart_rank(min_members)
+    restarts = (walkers.best_rank > level) | (ages > max_age)
     rows = level + margin
     if walkers.factors.shape[2] - rows >= 8:
-        behind |= (walkers.factors[0] != 0).any(0).sum(0) > rows
+        restarts |= (walkers.factors[0] != 0).any(0).sum(0) > rows
         factors, best = walkers.factors.copy(), walkers.best.copy()
-        factors[..., behind], best[..., behind] = 0, 0
+        factors[..., restarts], best[..., restarts] = 0, 0
         walkers = walkers._replace(factors=compact(factors, rows), best=compact(best, rows))
-    for b in np.flatnonzero(behind):
-        member = pools.draw(level, generator)
+    for b in np.flatnonzero(restarts):
+        member = pools.sample(level, generator)
         rank = member.shape[2]
         for array in (walkers.factors, walkers.best):
             array[..., b] = 0
             array[:, :, :rank, b] = member
-        walkers.best_rank[b] = known[b] = rank
-        walkers.since[b] = ages[b] = 0
+        walkers.best_rank[b] = known_ranks[b] = rank
+        walkers.stagnation[b] = ages[b] = 0
     return walkers
 
 
-def save(path, pools: Pools, walkers: Walkers, arrays: dict[str, np.ndarray], notes: dict) -> None:
-    """Writes everything into one `.npz`, whole or not at all."""
+def save(
+    path: str | Path,
+    pools: Pools,
+    walkers: Walkers,
+    arrays: dict[str, np.ndarray],
+    notes: dict[str, Any],
+) -> None:
+    """Save pools and walkers as one `.npz`, completely or not at all.
+
+    Args:
+      path: of the file.
+      pools: the pools.
+      walkers: the walkers.
+      arrays: further arrays by name.
+      notes: further JSON values by name.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
     content: dict[str, Any] = {
         f"pool-{rank}": np.stack(pool) for rank, pool in pools.members.items()
     }
@@ -141,11 +204,17 @@ def save(path, pools: Pools, walkers: Walkers, arrays: dict[str, np.ndarray], no
     write_atomically(path, data.getvalue())
 
 
-def load(path) -> tuple[Pools, Walkers, dict[str, np.ndarray], dict]:
-    """What `save` wrote; never executes anything in it.
+def load(path: str | Path) -> tuple[Pools, Walkers, dict[str, np.ndarray], dict[str, Any]]:
+    """Load a file of `save`; nothing in it is executed.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      Pools, walkers, further arrays, further JSON values.
 
     Raises:
-      PoolError: absent, damaged, or not such a file.
+      PoolError: absent, damaged, or another kind of file.
     """
     try:
         with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
@@ -156,7 +225,7 @@ def load(path) -> tuple[Pools, Walkers, dict[str, np.ndarray], dict]:
         for name in content:
             if name.startswith("pool-"):
                 pools.members[int(name[5:])] = list(content[name])
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many kinds for damaged content
         raise PoolError(f"cannot read the pools in {path}: {error}") from error
     arrays = {name[6:]: x for name, x in content.items() if name.startswith("array-")}
     return pools, walkers, arrays, notes

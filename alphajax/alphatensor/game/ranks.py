@@ -1,8 +1,11 @@
-"""Matrix ranks inside jit, and the slice-rank bound that ends an unfinished game.
+"""Matrix ranks inside jit, and the slice-rank bound on the rank of a tensor.
 
-gamma(S), the paper's terminal penalty (Fawzi et al., 2022, Methods), is an upper bound on the rank of
-the residual: the sum of the matrix ranks of its slices along one mode.  The bound holds for each of the
-three modes, so the smallest of the three is taken.
+gamma(S), the paper's terminal penalty (Fawzi et al., 2022, Methods), is an upper bound on the rank
+of the residual: the sum of the matrix ranks of its slices along one mode. The bound holds for each
+mode, so the smallest of the three is used.
+
+`matrix_rank` is the general entry point. `rank_gf2` and `rank_gf3` work on rows packed into bit
+masks, which `rank_profiles` builds itself.
 """
 
 import functools
@@ -13,17 +16,26 @@ import numpy as np
 from jaxtyping import Array, Int
 
 RANK_PRIME = 32749
-"""Over Z a rank is taken modulo this prime: never above the rational rank, and equal to it unless the
-prime divides every maximal minor, which is impossible while those are below it (and was never seen
-in 100,000 random residuals of the sizes used here)."""
+"""Ranks over Z are taken modulo this prime.
+
+The result is never above the rational rank, and equals it unless the prime divides every maximal
+minor, which is impossible while these are smaller than the prime.
+"""
 
 
 def rank_gf2(rows: list[Array]) -> Array:
-    """Rank over GF(2) of matrices whose rows are bit masks (at most 31 bits), one array for each row."""
+    """Ranks over GF(2) of matrices of at most 31 columns.
+
+    Args:
+      rows: one integer array per row, of bit masks over the columns, all of the batch's shape.
+
+    Returns:
+      Ranks, in the shape and dtype of a row.
+    """
     basis: list[Array] = []
     for row in rows:
-        # An XOR with a reduced row lowers exactly those numbers that have its leading bit set; no later row of the
-        # basis has that bit.
+        # XOR with a reduced row lowers exactly the numbers that have its leading bit set. No later
+        # row of the basis has that bit.
         for reduced in basis:
             row = jnp.minimum(row, row ^ reduced)
         basis.append(row)
@@ -31,41 +43,57 @@ def rank_gf2(rows: list[Array]) -> Array:
 
 
 Ternary = tuple[Array, Array]
-"""Entries of GF(3) as two int32 bit masks: where they are 1, and where they are 2."""
+"""Entries over GF(3) as two bit masks: where they are 1, and where they are 2."""
 
 
 def add_gf3(a: Ternary, b: Ternary) -> Ternary:
-    """Sum over GF(3), all entries of a mask at once."""
+    """The sum over GF(3), elementwise over all entries of the masks.
+
+    Args:
+      a: masks of the entries that are 1, and of those that are 2.
+      b: the same for the second term.
+
+    Returns:
+      The masks of the sum.
+    """
     mixed = (a[0] | b[1]) ^ (a[1] | b[0])
     return (a[1] | b[1]) ^ mixed, (a[0] | b[0]) ^ mixed
 
 
 def rank_gf3(rows: Ternary, columns: int) -> Array:
-    """Rank over GF(3) of matrices of at most 31 columns; `rows` are masks `[M, ...]`, one a row.
+    """Ranks over GF(3) of matrices of at most 31 columns.
 
-    A loop, not unrolled as over GF(2): XLA would fuse all steps into one, computing each row again for
-    every use of it, and its compilation would not end.
+    A loop, not unrolled as over GF(2): XLA would fuse all steps into one, compute each row again
+    for every use, and not finish compiling.
+
+    Args:
+      rows: two arrays of bit masks over the columns, `[M, ...]` each, where entries are 1 and 2.
+      columns: N, at most 31.
+
+    Returns:
+      Ranks, int32 `[...]`.
     """
 
     def eliminate(_, carry):
         (ones, twos), rank = carry
         used = ones | twos
         largest = jnp.max(used, axis=0, keepdims=True)
-        # Of equally large rows any will do: the one with the largest mask of ones.
+        # Among rows with equally large masks any may be the pivot: the one with the largest ones.
         first = jnp.max(jnp.where(used == largest, ones, -1), axis=0, keepdims=True)
         pivot = first, largest ^ first
-        # The pivot's leading bit: smear it down, then keep where that ends.
+        # The pivot's leading bit: set all bits below it, then keep only the highest.
         lead = largest
         for step in (1, 2, 4, 8, 16):
             if step < columns:
                 lead |= lead >> step
         lead ^= lead >> 1
-        # The pivot is subtracted where the leading entries agree, else added, which clears its own row.
-        has = (used & lead) != 0
+        # Subtract the pivot where the leading entries agree, add it otherwise. This also clears the
+        # pivot row itself.
+        has_lead = (used & lead) != 0
         same = ((ones & lead) != 0) == ((first & lead) != 0)
         change = (
-            jnp.where(has, jnp.where(same, pivot[1], pivot[0]), 0),
-            jnp.where(has, jnp.where(same, pivot[0], pivot[1]), 0),
+            jnp.where(has_lead, jnp.where(same, pivot[1], pivot[0]), 0),
+            jnp.where(has_lead, jnp.where(same, pivot[0], pivot[1]), 0),
         )
         return add_gf3((ones, twos), change), rank + (largest[0] != 0).astype(jnp.int32)
 
@@ -74,13 +102,13 @@ def rank_gf3(rows: Ternary, columns: int) -> Array:
 
 
 def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
-    """Rank over GF(prime), prime < 2^15, of matrices given as one int32 array for each entry.
+    """Ranks over GF(p), p < 2^15, of matrices given as one int32 array per entry.
 
-    Cross-multiplied elimination: no inverses, rank preserved because the pivot is not zero.  Rows that
-    were pivots change too, but are never looked at again.
+    Elimination by cross-multiplication: no inverses, and the rank is kept as the pivot is not zero.
+    Former pivot rows change as well, but are not read again.
     """
 
-    def take(masks, values):
+    def select(masks, values):
         return functools.reduce(
             jnp.add, [jnp.where(m, x, 0) for m, x in zip(masks, values, strict=True)]
         )
@@ -89,23 +117,24 @@ def _rank_prime(entries: list[list[Array]], prime: int) -> Array:
     rank = jnp.zeros(entries[0][0].shape, jnp.int32)
     while entries[0]:
         column, rest = [row[0] for row in entries], [row[1:] for row in entries]
-        found, pivot = jnp.zeros(rank.shape, bool), []
-        for lead, gone in zip(column, used, strict=True):
-            pivot.append((lead != 0) & ~gone & ~found)
-            found |= pivot[-1]
-        value = jnp.where(found, take(pivot, column), 1)
-        pivot_row = [take(pivot, list(x)) for x in zip(*rest, strict=True)]
+        has_pivot = jnp.zeros(rank.shape, bool)
+        is_pivot: list[Array] = []
+        for lead, is_used in zip(column, used, strict=True):
+            is_pivot.append((lead != 0) & ~is_used & ~has_pivot)
+            has_pivot |= is_pivot[-1]
+        value = jnp.where(has_pivot, select(is_pivot, column), 1)
+        pivot_row = [select(is_pivot, list(x)) for x in zip(*rest, strict=True)]
         entries = [
             [(x * value + (prime - lead) * p) % prime for x, p in zip(row, pivot_row, strict=True)]
             for lead, row in zip(column, rest, strict=True)
         ]
-        used = [gone | mask for gone, mask in zip(used, pivot, strict=True)]
-        rank += found.astype(jnp.int32)
+        used = [is_used | mask for is_used, mask in zip(used, is_pivot, strict=True)]
+        rank += has_pivot.astype(jnp.int32)
     return rank
 
 
 def _rank_prime_loop(x: Int[Array, "M N *B"], prime: int) -> Int[Array, "*B"]:
-    """As `_rank_prime`, as a loop over columns: for matrices too large to unroll."""
+    """As `_rank_prime`, in a loop over columns: for matrices too large to unroll."""
     rows, columns, *batch = x.shape
     countdown = np.arange(rows, 0, -1, dtype=np.int32).reshape(rows, *(1,) * len(batch))
 
@@ -126,11 +155,18 @@ def _rank_prime_loop(x: Int[Array, "M N *B"], prime: int) -> Int[Array, "*B"]:
 
 
 def matrix_rank(matrix: Int[Array, "*B M N"], modulus: int) -> Int[Array, "*B"]:
-    """Rank of integer matrices over Z_p, or over the rationals when `modulus` is 0.
+    """Ranks of integer matrices over Z_p, or over the rationals.
 
-    Exact over Z_p.  Over the rationals see `RANK_PRIME`.  Over Z_2 and Z_3 rows
-    are bit masks.  Otherwise small matrices are unrolled into one array for each entry, so that every
-    operation is elementwise over the batch; a reduction over four columns would not be vectorised.
+    Exact over Z_p; see `RANK_PRIME` for the rationals. Over Z_2 and Z_3 rows are packed into bit
+    masks. Other small matrices are unrolled into one array per entry, so that every operation is
+    elementwise over the batch; a reduction over four columns would not be vectorised.
+
+    Args:
+      matrix: `[..., M, N]` integers.
+      modulus: a prime below 2^15, or 0 for the rationals.
+
+    Returns:
+      Ranks, int32 `[...]`.
     """
     m, n = matrix.shape[-2:]
     prime = modulus or RANK_PRIME
@@ -152,6 +188,18 @@ def matrix_rank(matrix: Int[Array, "*B M N"], modulus: int) -> Int[Array, "*B"]:
 
 
 def slice_rank_bound(residual: Int[Array, "S S S"], modulus: int) -> Int[Array, ""]:
-    """Upper bound on the rank of a residual: slices' ranks summed, the smallest over the modes."""
+    """gamma(S): an upper bound on the rank of a tensor by the matrix ranks of its slices.
+
+    gamma(S) = min over modes of the sum over slices of rank(slice).
+
+    Args:
+      residual: the tensor, `[S, S, S]` integers.
+      modulus: p for Z_p, or 0 for Z.
+
+    Returns:
+      The bound, int32 scalar.
+
+    Source: Fawzi et al. (2022), Methods, "TensorGame".
+    """
     modes = jnp.stack([residual, jnp.moveaxis(residual, 1, 0), jnp.moveaxis(residual, 2, 0)])
     return jnp.min(jnp.sum(matrix_rank(modes, modulus), axis=1))

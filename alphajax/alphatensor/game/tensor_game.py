@@ -1,18 +1,19 @@
 """TensorGame: decompose a tensor into as few rank-one terms as possible.
 
-The state is the residual S_t; S_0 is the target; the move (u, v, w) leads to
-`S_{t+1} = S_t - u (x) v (x) w`, over Z or Z_p.  Each move is paid -1.  The game ends when the residual
-is zero, or at the move limit, where what is left costs `-gamma(S)`, an upper bound on its rank
-(Fawzi et al., Nature 610:47, 2022, "TensorGame" and Methods).  So the return of a game is minus the
-rank of a decomposition that it shows how to complete.
+The state is the residual S_t; S_0 is the target. The move (u, v, w) leads to
+S_{t+1} = S_t - u (x) v (x) w, over Z or Z_p, for a reward of -1. A game ends when the residual is
+zero, or at the move limit with an extra reward of -gamma(S), an upper bound on the residual's rank
+(`ranks.slice_rank_bound`). So the return of a game is minus the rank of a decomposition.
 
-`cyclic`, `transposed`, `reversed` and `halved` are not in the paper: a move then plays all terms of its orbit (`orbits`)
-and is paid minus their number, so that every residual is as symmetric as the target.
+Source: Fawzi et al., Nature 610:47 (2022), "TensorGame" and Methods. Beyond the paper:
+`TensorGame.symmetries` makes a move play all terms of a symmetry orbit (`symmetry`).
 """
 
+import reprlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,154 +21,208 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax.alphatensor.game import symmetry
-from alphajax.alphatensor.game.moves import Move, Ring
+from alphajax.alphatensor.game.moves import Move, Ring, check_move, parse_ring
 from alphajax.alphatensor.game.ranks import slice_rank_bound
+from alphajax.alphatensor.game.symmetry import SYMMETRIES, SymmetryGroup
 from alphajax.alphatensor.game.tensors import Target
+from alphajax.config import check_counts
 
 
 class State(NamedTuple):
-    """One game.  Small, because a search tree stores one for every node.
-
-    `past` holds the last T moves as factors (the newest first), zero where there were none.
-    """
+    """The state of one game. It is small, because a search tree stores one per node."""
 
     residual: Int[Array, "S S S"]
+    """Target minus the terms played so far, in `TensorGame.dtype`."""
     past: Int[Array, "T 3 S"]
+    """Factors of the last T moves, the newest first, int8; zero before the first move."""
     dims: Int[Array, "3"]
+    """True lengths of the modes, int8; the residual is zero beyond them."""
     moves: Int[Array, ""]
+    """Terms played so far, int16; with `symmetries`, a move plays several."""
     limit: Int[Array, ""]
+    """The move limit in terms, int16: at this number of terms the game ends."""
 
 
 class Observation(NamedTuple):
-    """What the policy sees: the residual, the last moves, true dimensions, and moves left."""
+    """What the policy sees of a state; batched or not."""
 
     residual: Int[Array, "*#B S S S"]
+    """As in `State`."""
     past: Int[Array, "*#B T 3 S"]
+    """As in `State`."""
     dims: Int[Array, "*#B 3"]
+    """As in `State`."""
     remaining: Int[Array, "*#B"]
+    """Terms up to the limit, int16; may be negative after an orbit that passes the limit."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _as_targets(targets: Any) -> tuple[Target, ...]:
+    """A tuple of targets; one target counts as a tuple of one."""
+    targets = (targets,) if isinstance(targets, Target) else targets
+    if not isinstance(targets, tuple | list) or not all(isinstance(x, Target) for x in targets):
+        raise ValueError(
+            f"targets: received {reprlib.repr(targets)}; expected a tuple of Target, as"
+            " (tensors.matmul(2, 2, 3),) or (tensors.parse('2,2,3'),)"
+        )
+    if not targets:
+        raise ValueError("targets: received none; expected at least one Target")
+    return tuple(targets)
+
+
+def _as_ring(ring: Any) -> Ring:
+    """A ring, or the ring with a name."""
+    ring = parse_ring(ring) if isinstance(ring, str) else ring
+    if not isinstance(ring, Ring):
+        raise ValueError(f"ring: received {ring!r}; expected a Ring, as Ring(2), or its name, 'Z2'")
+    return ring
+
+
+def _as_symmetries(names: Any) -> tuple[str, ...]:
+    """Names of symmetries in one order for each set, so that equal games are equal."""
+    if not isinstance(names, tuple | list) or not all(name in SYMMETRIES for name in names):
+        raise ValueError(
+            f"symmetries: received {names!r}; expected a tuple of names out of"
+            f" {', '.join(SYMMETRIES)}, as ('cyclic',)"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"symmetries: received {names!r}; expected each name at most once")
+    return tuple(name for name in SYMMETRIES if name in names)
+
+
+@dataclass(frozen=True, init=False)
 class TensorGame:
-    """The game on one target, or on several: then `init` draws one for each game.
+    """The rules of the game on one target or on several, of which `init` draws one.
 
-    Smaller targets are zero-padded to a common side S, and `State.dims` keeps their true size.
+    Pure functions of one unbatched state (the `alphajax.games.Game` protocol); use `jax.vmap` for
+    batches. Targets are zero-padded to a common side S.
     """
 
     targets: tuple[Target, ...]
-    ring: Ring = Ring()
-    history: int = 7
-    """T, past moves that the policy sees (the paper: 7)."""
-    side: int | None = None
-    """S; by default the largest dimension of any target."""
-    cyclic: bool = False
-    """A move is a whole cyclic orbit; every target must be cyclically symmetric.  `State.moves` and
-    limits count terms: three of an orbit, one of a cube."""
-    transposed: bool = False
-    """A move is played together with its transpose; the one target must be a product n,m,m.  Of several such settings a
-    move plays all that they together make of it: with `cyclic`, six terms."""
-    reversed: bool = False
-    """A move is played together with the one that counts rows and columns from the other end; the one target must be
-    a product."""
-    halved: bool = False
-    """The same, for the first and the second half of them, where their number is even."""
+    """The tensors to decompose."""
+    ring: Ring
+    """The arithmetic."""
+    history: int
+    """T, past moves that the policy sees; 0: none (the paper: 7)."""
+    side: int
+    """S, the padded length of all modes."""
+    symmetries: tuple[str, ...]
+    """Symmetries whose orbits are the moves: names out of "cyclic", "transpose", "reverse" and
+    "swap_halves" (`symmetry`). A move plays all terms of its orbit and costs their number. Needs
+    one target with these symmetries. Empty: a move is one term (the paper)."""
 
-    def __post_init__(self):
-        if not self.targets:
-            raise ValueError("targets: received none; expected at least one")
-        need = max(max(target.shape) for target in self.targets)
-        if self.side is None:
-            object.__setattr__(self, "side", need)
-        elif self.side < need:
-            raise ValueError(f"side: received {self.side}; these targets need at least {need}")
-        if self.history < 0:
-            raise ValueError(f"history: received {self.history}; expected 0 or more")
+    def __init__(
+        self,
+        *,
+        targets: Target | Sequence[Target],
+        ring: Ring | str = "Z",
+        history: int = 7,
+        side: int = 0,
+        symmetries: Sequence[str] = (),
+    ) -> None:
+        """Checks the settings and fills in what follows from the targets.
+
+        Args:
+          targets: the tensors to decompose; one `Target` counts as a tuple of one.
+          ring: the arithmetic, or its name: "Z", "Z2", ...
+          history: T, past moves that the policy sees.
+          side: S, the padded length of all modes; 0: the longest mode of the targets.
+          symmetries: names of the symmetries whose orbits are the moves, in any order.
+
+        Raises:
+          ValueError: a value of another kind, or one that does not fit the targets.
+        """
+        settings = {
+            "targets": _as_targets(targets),
+            "ring": _as_ring(ring),
+            "history": history,
+            "side": side,
+            "symmetries": _as_symmetries(symmetries),
+        }
+        for name, value in settings.items():
+            object.__setattr__(self, name, value)
+        check_counts(self, 0, "history", "side")
+        longest = max(max(target.shape) for target in self.targets)
+        if not side:
+            object.__setattr__(self, "side", longest)
+        elif side < longest:
+            raise ValueError(f"side: received {side}; these targets need at least {longest}")
         for target in self.targets:
             if self.ring.modulus and not (target.array % self.ring.modulus).any():
-                raise ValueError(f"target {target.name} is zero over {self.ring.name}")
+                raise ValueError(
+                    f"targets: received {target.name}, which is zero over {self.ring.name};"
+                    " expected a tensor with a non-zero entry"
+                )
+        self._check_symmetries()
+
+    def _check_symmetries(self) -> None:
+        """Raises ValueError unless the targets have the symmetries."""
         sizes = self.targets[0].sizes if len(self.targets) == 1 else None
         names = ", ".join(target.name for target in self.targets)
-        for setting, good, what in (
-            ("transposed", sizes and sizes[1] == sizes[2], "one matrix product, n,m,m"),
-            ("reversed", sizes, "one matrix product"),
-            (
-                "halved",
+        requirements = {
+            "transpose": (sizes and sizes[1] == sizes[2], "one matrix product n,m,m"),
+            "reverse": (sizes, "one matrix product"),
+            "swap_halves": (
                 sizes and not all(size % 2 for size in sizes),
                 "one matrix product with an even size",
             ),
-        ):
-            if getattr(self, setting) and not good:
-                raise ValueError(f"{setting}: received target {names}; expected {what}")
-        # One by one: what does not keep a target the same may be one of a group without end.
-        for setting, exchange in self._exchanges.items():
-            for target in self.targets:
-                padded = np.pad(
-                    self.ring.reduce(target.array), [(0, self.side - size) for size in target.shape]
+        }
+        for name, (is_met, expected) in requirements.items():
+            if name in self.symmetries and not is_met:
+                raise ValueError(
+                    f"symmetries: received {name!r} with target {names}; expected {expected}"
                 )
-                if not symmetry.group(exchange).keeps(padded) or (
-                    setting == "cyclic" and len(set(target.shape)) > 1
-                ):
+        # One generator at a time: together, wrong ones may generate a group too large to list.
+        for name, permutation in self._generators.items():
+            for target in self.targets:
+                padding = [(0, self.side - size) for size in target.shape]
+                tensor = np.pad(self.ring.reduce(target.array), padding)
+                has_shape = name != "cyclic" or len(set(target.shape)) == 1
+                if not (has_shape and symmetry.group(permutation).leaves_invariant(tensor)):
                     raise ValueError(
-                        f"{setting}: target {target.name} of shape {target.shape} is not the same after that;"
-                        " expected one that is, as n,n,n is when its modes are cycled"
+                        f"symmetries: received {name!r} with target {target.name} of shape"
+                        f" {target.shape}, which it changes; expected a target that it leaves"
+                        " unchanged, as 'cyclic' does every n,n,n"
                     )
 
     @property
-    def symmetries(self) -> tuple[str, ...]:
-        """The settings of which a move is an orbit."""
-        return tuple(
-            name for name in ("cyclic", "transposed", "reversed", "halved") if getattr(self, name)
-        )
-
-    @property
-    def _exchanges(self) -> dict[str, np.ndarray]:
-        side, sizes = self.side, self.targets[0].sizes or (0, 0, 0)
-        assert side
-        exchanges = {
-            "cyclic": lambda: symmetry.cycled(side),
-            "transposed": lambda: symmetry.transposed(*sizes[:2], side),
-            "reversed": lambda: symmetry.renumbered(
-                [np.arange(size)[::-1] for size in sizes], side
-            ),
-            "halved": lambda: symmetry.renumbered(
-                [np.roll(np.arange(size), 0 if size % 2 else size // 2) for size in sizes], side
-            ),
-        }
-        return {name: exchanges[name]() for name in self.symmetries}
+    def _generators(self) -> dict[str, np.ndarray]:
+        """The permutation of a move's entries for each of `symmetries`."""
+        sizes = self.targets[0].sizes or (0, 0, 0)
+        return {name: symmetry.generator(name, sizes, self.side) for name in self.symmetries}
 
     @cached_property
-    def symmetry(self) -> symmetry.Symmetry:
-        """Of which a move is an orbit."""
-        return symmetry.group(*self._exchanges.values())
+    def symmetry_group(self) -> SymmetryGroup:
+        """The group whose orbits are the moves; trivial without `symmetries`."""
+        return symmetry.group(*self._generators.values())
 
     @cached_property
     def max_moves(self) -> int:
-        """The naive rank of the largest target: no game is ever longer."""
+        """The naive rank of the largest target, an upper bound on the length of a game."""
         return max(target.naive_rank(self.ring.modulus) for target in self.targets)
 
     @cached_property
     def dtype(self) -> np.dtype:
-        """int8 while no residual can leave it, else int16 (int32 for entries that need it)."""
+        """Type of residuals: the smallest of int8, int16 and int32 that no game can overflow."""
         if self.ring.modulus:
             return np.dtype(np.int8)
-        # Four times the largest entry: room for the entries of a changed basis.
+        # Four times the largest entry leaves room for the entries of a changed basis.
         start = 4 * max(int(np.abs(target.array).max()) for target in self.targets)
-        reach = start + self._most_terms * self.ring.bound**3
+        reach = start + self._max_terms * self.ring.bound**3
         return np.dtype(np.int8 if reach < 2**7 else np.int16 if reach < 2**15 else np.int32)
 
     @property
-    def largest_start(self) -> int:
-        """The largest |entry| of a first residual from which no game can leave the dtype."""
-        return int(np.iinfo(self.dtype).max) - self._most_terms * self.ring.bound**3
+    def max_start_entry(self) -> int:
+        """The largest |entry| of an initial residual from which no game can overflow `dtype`."""
+        return int(np.iinfo(self.dtype).max) - self._max_terms * self.ring.bound**3
 
     @property
-    def _most_terms(self) -> int:
-        """Terms played by the longest game, whose last orbit may pass the limit."""
-        return self.max_moves + self.symmetry.order - 1
+    def _max_terms(self) -> int:
+        """Terms of the longest game; its last orbit may pass the limit."""
+        return self.max_moves + self.symmetry_group.order - 1
 
     @cached_property
-    def padded(self) -> np.ndarray:
-        """The targets, `[targets, S, S, S]`, reduced into the ring."""
+    def padded_targets(self) -> Int[np.ndarray, "targets S S S"]:
+        """The targets, reduced into the ring and zero-padded, `[targets, S, S, S]` of `dtype`."""
         out = np.zeros((len(self.targets), self.side, self.side, self.side), self.dtype)
         for index, target in enumerate(self.targets):
             i, j, k = target.shape
@@ -175,10 +230,15 @@ class TensorGame:
         return out
 
     def start(self, index: Int[Array, ""], limit: Int[Array, ""]) -> State:
-        """The first state on target number `index`, with at most `limit` moves."""
+        """The initial state of a game on one target.
+
+        Args:
+          index: of the target in `targets`.
+          limit: the move limit in terms.
+        """
         dims = np.array([target.shape for target in self.targets], np.int8)
         return State(
-            residual=jnp.asarray(self.padded)[index],
+            residual=jnp.asarray(self.padded_targets)[index],
             past=jnp.zeros((self.history, 3, self.side), jnp.int8),
             dims=jnp.asarray(dims)[index],
             moves=jnp.int16(0),
@@ -186,67 +246,103 @@ class TensorGame:
         )
 
     def init(self, key: jax.Array) -> State:
-        """A target drawn uniformly, with its naive rank as the move limit.  `key` is consumed."""
+        """The initial state on a uniformly drawn target, with its naive rank as the limit.
+
+        Args:
+          key: consumed.
+        """
         index = jax.random.randint(key, (), 0, len(self.targets))
         limits = [target.naive_rank(self.ring.modulus) for target in self.targets]
         return self.start(index, jnp.asarray(limits)[index])
 
     def step(self, state: State, action: Move) -> tuple[State, Float[Array, ""]]:
-        """Subtracts the move's term; reward -1, and -gamma(S) more at the limit."""
-        over = self.is_terminal(state)
-        residual, cost = self._take(state.residual, action)
+        """Plays a move: subtracts its term, or the terms of its orbit.
+
+        Args:
+          state: unbatched; a terminal state stays as it is and pays 0.
+          action: integer factors, `[3, S]`.
+
+        Returns:
+          The next state; and the reward, float32: minus the number of terms, and at the limit minus
+          `slice_rank_bound` of the residual.
+
+        Raises:
+          TypeError: at trace time, if the factors are not integers.
+          ValueError: at trace time, if the factors are not `[3, S]`.
+        """
+        is_over = self.is_terminal(state)
+        residual, cost = self._subtract(state.residual, action)
         moves = state.moves + cost
-        left = slice_rank_bound(residual, self.ring.modulus)
-        left = jnp.where(moves >= state.limit, left, 0)
-        reward = -(cost + left).astype(jnp.float32)
+        bound = slice_rank_bound(residual, self.ring.modulus)
+        bound = jnp.where(moves >= state.limit, bound, 0)
+        reward = -(cost + bound).astype(jnp.float32)
         past = jnp.concatenate([action.factors[None].astype(jnp.int8), state.past])[: self.history]
         after = State(residual, past, state.dims, moves, state.limit)
-        after = jax.tree.map(lambda old, new: jnp.where(over, old, new), state, after)
-        return after, jnp.where(over, 0.0, reward)
+        after = jax.tree.map(lambda old, new: jnp.where(is_over, old, new), state, after)
+        return after, jnp.where(is_over, 0.0, reward)
 
-    def _take(self, residual, action: Move):
-        """The residual after a move, and how many terms the move plays."""
+    def _subtract(
+        self, residual: Int[Array, "S S S"], action: Move
+    ) -> tuple[Int[Array, "S S S"], Int[Array, ""]]:
+        """The residual after a move, and the number of terms that the move plays."""
+        check_move(action, self.side)
         terms, cost = action.factors[None], jnp.int16(1)
-        if self.symmetry.order > 1:
-            terms, new = self.symmetry.orbit(action.factors, self.ring)
-            terms, cost = jnp.where(new[:, None, None], terms, 0), jnp.sum(new, dtype=jnp.int16)
-        taken = residual.astype(jnp.int32)
+        if self.symmetry_group.order > 1:
+            terms, is_term = self.symmetry_group.orbit(action.factors, self.ring)
+            terms = jnp.where(is_term[:, None, None], terms, 0)
+            cost = jnp.sum(is_term, dtype=jnp.int16)
+        after = residual.astype(jnp.int32)
         for term in terms.astype(jnp.int32):
             u, v, w = term
-            taken -= u[:, None, None] * v[None, :, None] * w[None, None, :]
-        return self.ring.reduce(taken).astype(self.dtype), cost
+            after -= u[:, None, None] * v[None, :, None] * w[None, None, :]
+        return self.ring.reduce(after).astype(self.dtype), cost
 
     def total(
         self, factors: Int[Array, "R 3 S"], used: Bool[Array, " R"]
     ) -> tuple[Int[Array, "S S S"], Int[Array, ""]]:
-        """The sum of those moves that are used, int32 and reduced, and how many terms they are."""
-        taken, terms = (
-            jnp.where(used[:, None, None], factors, 0).astype(jnp.int32),
-            jnp.sum(used, dtype=jnp.int32),
-        )
-        if self.symmetry.order > 1:
-            images, new = self.symmetry.orbit(factors, self.ring)
-            new &= used[:, None]
-            terms = jnp.sum(new, dtype=jnp.int32)
-            taken = (
-                jnp.where(new[..., None, None], images, 0)
-                .reshape(-1, *factors.shape[1:])
-                .astype(jnp.int32)
-            )
-        tensor = jnp.einsum("ri,rj,rk->ijk", taken[:, 0], taken[:, 1], taken[:, 2])
-        return self.ring.reduce(tensor), terms
+        """The sum of the terms of several moves.
+
+        Args:
+          factors: moves, `[R, 3, S]`.
+          used: mask of the moves that count, bool `[R]`.
+
+        Returns:
+          The sum, `[S, S, S]` int32, reduced into the ring; and the number of terms, int32.
+        """
+        terms = jnp.where(used[:, None, None], factors, 0).astype(jnp.int32)
+        count = jnp.sum(used, dtype=jnp.int32)
+        if self.symmetry_group.order > 1:
+            images, is_term = self.symmetry_group.orbit(factors, self.ring)
+            is_term &= used[:, None]
+            count = jnp.sum(is_term, dtype=jnp.int32)
+            terms = jnp.where(is_term[..., None, None], images, 0)
+            terms = terms.reshape(-1, *factors.shape[1:]).astype(jnp.int32)
+        tensor = jnp.einsum("ri,rj,rk->ijk", terms[:, 0], terms[:, 1], terms[:, 2])
+        return self.ring.reduce(tensor), count
 
     def peek(self, seen: Observation, action: Move) -> tuple[Float[Array, ""], Observation]:
-        """The reward of a move short of the limit, and what the policy would see after it."""
-        residual, cost = self._take(seen.residual, action)
+        """The reward and the next observation of a move that does not reach the limit.
+
+        Args:
+          seen: unbatched.
+          action: integer factors, `[3, S]`.
+
+        Returns:
+          The reward, float32: minus the number of terms; and the next observation.
+
+        Raises:
+          TypeError: at trace time, if the factors are not integers.
+          ValueError: at trace time, if the factors are not `[3, S]`.
+        """
+        residual, cost = self._subtract(seen.residual, action)
         past = jnp.concatenate([action.factors[None].astype(jnp.int8), seen.past])[: self.history]
         after = Observation(residual, past, seen.dims, seen.remaining - cost)
         return -cost.astype(jnp.float32), after
 
     def observe(self, state: State) -> Observation:
-        """The state as the policy sees it; `remaining` is limit - moves."""
+        """The observation of a state; `remaining` is limit - moves."""
         return Observation(state.residual, state.past, state.dims, state.limit - state.moves)
 
     def is_terminal(self, state: State) -> Bool[Array, ""]:
-        """Residual zero, or no move left."""
+        """Whether the residual is zero or the move limit is reached."""
         return (state.moves >= state.limit) | ~jnp.any(state.residual)

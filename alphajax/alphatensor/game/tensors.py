@@ -1,10 +1,11 @@
-"""Targets: the three-way tensors whose decomposition is an algorithm.
+"""Target tensors: each decomposition into rank-one terms is an algorithm for a bilinear map.
 
-Every target of the paper (Fawzi et al., Nature 610:47, 2022): matrix multiplication, the
-skew-symmetric matrix times a vector, cyclic convolution; and any tensor a user brings.  All of it
-is NumPy on the host: targets become device constants when a game is built on them.
+The targets of the paper (Fawzi et al., Nature 610:47, 2022): matrix multiplication, the product of
+a skew-symmetric matrix and a vector, and cyclic convolution; and any integer tensor of a user's.
+Everything here is NumPy on the host. `parse` reads the names that scripts accept.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,72 +13,113 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
+from numpy.typing import ArrayLike
+
+MAX_SIZE = 12
+"""The largest size of a named target."""
 
 
 class TargetError(ValueError):
-    """A tensor that cannot be a target: wrong rank, zero, or entries outside the ring."""
+    """A tensor or a name that cannot be a target."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A named three-way integer tensor, hashable so that it can stand in a static configuration.
+    """A named three-way integer tensor, hashable, so that it can be part of a static configuration.
 
-    `sizes` is (n, m, p) for a matrix multiplication and None for anything else.  Of `cubes`, terms
-    a (x) a (x) a that a scheme begins with, `array` is what is left.
+    Build one with `matmul`, `skew`, `cyclic`, `from_array`, `from_file` or `parse`.
     """
 
     name: str
+    """As in results, for example "2,2,3"."""
     shape: tuple[int, int, int]
+    """Lengths of the three modes."""
     data: bytes
+    """Entries, int32 in row-major order."""
     sizes: tuple[int, int, int] | None = None
+    """(n, m, p) for the n x m times m x p product; None for other tensors."""
     cubes: tuple[tuple[int, ...], ...] = ()
+    """Vectors a of prescribed terms a (x) a (x) a, which `array` no longer contains."""
+
+    def __post_init__(self) -> None:
+        if len(self.data) != 4 * math.prod(self.shape):
+            raise TargetError(
+                f"target {self.name!r}: received {len(self.data)} bytes of data for shape"
+                f" {self.shape}; expected {4 * math.prod(self.shape)} (int32). Use"
+                " tensors.from_array to build a target from an array"
+            )
 
     @cached_property
-    def array(self) -> np.ndarray:
+    def array(self) -> Int[np.ndarray, "I J K"]:
         """The tensor, int32 of shape `shape`."""
         return np.frombuffer(self.data, np.int32).reshape(self.shape)
 
     def naive_rank(self, modulus: int) -> int:
-        """Terms of the decomposition that takes one unit entry at a time.
+        """The number of terms with one unit entry each that add up to the tensor.
 
-        The sum of |entries| over Z (modulus 0), the number of non-zero entries over Z_p.
+        Args:
+          modulus: p for Z_p: the number of non-zero entries. 0 for Z: the sum of |entries|.
         """
         entries = self.array % modulus != 0 if modulus else np.abs(self.array)
         return int(entries.sum())
 
 
-def from_array(array, name: str = "tensor", sizes: tuple[int, int, int] | None = None) -> Target:
-    """A target from any three-way array of integers.
+def from_array(
+    array: ArrayLike, name: str = "tensor", sizes: tuple[int, int, int] | None = None
+) -> Target:
+    """A target from a three-way array of integers.
+
+    Args:
+      array: `[I, J, K]` integers or booleans, T_ijk: inputs, inputs, outputs of a bilinear map.
+      name: shown in results.
+      sizes: (n, m, p) if the tensor is that of an n x m times m x p product, else None.
 
     Raises:
-      TargetError: not three-way, not integers, zero, or entries beyond 16 bits.
+      TargetError: not three-way, not integers, zero everywhere, |entries| of 32768 or more, or a
+        shape that is not that of a product of `sizes`.
     """
-    array = np.asarray(array)
-    if array.ndim != 3 or 0 in array.shape:
+    try:
+        entries = np.asarray(array)
+    except ValueError as error:
         raise TargetError(
-            f"target {name!r}: received an array of shape {array.shape}; expected three non-empty"
+            f"target {name!r}: received rows of unequal lengths; expected a three-way array"
+        ) from error
+    if entries.ndim != 3 or 0 in entries.shape:
+        raise TargetError(
+            f"target {name!r}: received an array of shape {entries.shape}; expected three non-empty"
             " axes (a bilinear map: inputs, inputs, outputs)"
         )
-    if not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool):
+    if not (np.issubdtype(entries.dtype, np.integer) or entries.dtype == bool):
         raise TargetError(
-            f"target {name!r}: received dtype {array.dtype}; expected integers"
-            " (multiply out the denominators, or save it with .astype(int))"
+            f"target {name!r}: received dtype {entries.dtype}; expected integers"
+            " (multiply out the denominators, or convert whole numbers with .astype(int))"
         )
-    if not array.any():
-        raise TargetError(f"target {name!r} is zero everywhere: there is nothing to decompose")
-    if np.abs(array.astype(np.int64)).max() >= 2**15:
+    if not entries.any():
         raise TargetError(
-            f"target {name!r}: largest entry {np.abs(array.astype(np.int64)).max()};"
-            " expected below 32768"
+            f"target {name!r} is zero everywhere; expected a tensor with a non-zero entry"
         )
-    return Target(name, array.shape, np.ascontiguousarray(array, np.int32).tobytes(), sizes)
+    largest = max(abs(int(entries.max())), abs(int(entries.min())))
+    if largest >= 2**15:
+        raise TargetError(
+            f"target {name!r}: received an entry of size {largest}; expected below 32768"
+        )
+    i, j, k = entries.shape
+    if sizes is not None:
+        n, m, p = sizes
+        if (i, j, k) != (n * m, m * p, p * n):
+            raise TargetError(
+                f"target {name!r}: received shape {(i, j, k)} with sizes {sizes}; expected shape"
+                f" {(n * m, m * p, p * n)}"
+            )
+    return Target(name, (i, j, k), np.ascontiguousarray(entries, np.int32).tobytes(), sizes)
 
 
 def from_file(path: str | Path) -> Target:
-    """A target from a `.npy` file (never unpickled).
+    """A target from a `.npy` file; its name is the file's stem. Pickled data is refused.
 
     Raises:
-      TargetError: unreadable, or what `from_array` refuses.
+      TargetError: an unreadable file, or an array that `from_array` refuses.
     """
     try:
         array = np.load(path, allow_pickle=False)
@@ -88,19 +130,30 @@ def from_file(path: str | Path) -> Target:
     return from_array(array, Path(path).stem)
 
 
-def _size(what: str, *sizes: int) -> None:
+def _check_sizes(name: str, *sizes: int) -> None:
+    """Raises TargetError unless all sizes are ints from 1 to `MAX_SIZE`."""
     for size in sizes:
-        if not (isinstance(size, int) and 1 <= size <= 12):
-            raise TargetError(f"{what}: received {size!r}; expected a whole number from 1 to 12")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_SIZE:
+            raise TargetError(
+                f"{name}: received {size!r}; expected a whole number from 1 to {MAX_SIZE}"
+            )
 
 
 def matmul(n: int, m: int, p: int) -> Target:
-    """The n x m times m x p product.
+    """The tensor of the n x m times m x p matrix product.
 
-    `T[i m + j, j p + k, k n + i] = 1`: the convention of the paper's released data, in which the
-    third factor addresses C transposed (trace(A B C) is symmetric under cycling).
+    T[i m + j, j p + k, k n + i] = 1. The third factor addresses C transposed, as in the paper's
+    released data, so that trace(A B C) is symmetric under cycling.
+
+    Args:
+      n: rows of A, 1..12.
+      m: columns of A and rows of B, 1..12.
+      p: columns of B, 1..12.
+
+    Raises:
+      TargetError: a size that is not a whole number from 1 to 12.
     """
-    _size("matrix size", n, m, p)
+    _check_sizes("matrix size", n, m, p)
     array = np.zeros((n * m, m * p, p * n), np.int32)
     for i in range(n):
         for j in range(m):
@@ -110,34 +163,44 @@ def matmul(n: int, m: int, p: int) -> Target:
 
 
 def matmul_without_cubes(n: int, partition: Sequence[Sequence[int]]) -> Target:
-    """The n x n product less the cubes of a partition of the diagonal, which its schemes begin with.
+    """The tensor of the n x n product minus prescribed terms on the diagonal.
 
-    Each part P of 1..n gives the term a (x) a (x) a with a = sum of e_ii over i in P.  What is left is cyclically
-    symmetric like the product, and as a sum of orbits alone (`orbits`) its rank is a multiple of three: of two
-    cubes and seven orbits there are schemes of 23 for 3 x 3.  Moosbauer and Poole, "Flip graphs with symmetry and
-    new matrix multiplication schemes" (2025), begin so.
+    Each part P of the partition of 1..n prescribes the term a (x) a (x) a with a = sum of e_ii over
+    i in P. The rest has the same cyclic symmetry as the product.
+
+    Args:
+      n: rows and columns of the matrices, 1..12.
+      partition: disjoint parts that together hold each of 1..n.
 
     Raises:
-      TargetError: the parts do not make up 1..n.
+      TargetError: parts that are not a partition of 1..n, or a bad size.
+
+    Source: Moosbauer and Poole (2025), "Flip graphs with symmetry and new matrix multiplication
+      schemes", which starts from such tensors. Beyond the AlphaTensor paper.
     """
     whole = matmul(n, n, n)
     if sorted(i for part in partition for i in part) != list(range(1, n + 1)):
-        shown = "/".join(",".join(map(str, part)) for part in partition)
-        raise TargetError(f"cubes: received {shown}; expected each of 1..{n} in one of the parts")
-    diagonal = [
+        text = "/".join(",".join(map(str, part)) for part in partition)
+        raise TargetError(f"cubes: received {text}; expected each of 1..{n} in one of the parts")
+    diagonals = [
         [int(i == j and i + 1 in part) for i in range(n) for j in range(n)] for part in partition
     ]
-    array = whole.array - sum(np.einsum("i,j,k->ijk", a, a, a) for a in diagonal)
-    return replace(from_array(array, whole.name, whole.sizes), cubes=tuple(map(tuple, diagonal)))
+    array = whole.array - sum(np.einsum("i,j,k->ijk", a, a, a) for a in diagonals)
+    return replace(from_array(array, whole.name, whole.sizes), cubes=tuple(map(tuple, diagonals)))
 
 
 def skew(n: int) -> Target:
-    """A skew-symmetric n x n matrix times a vector.
+    """The tensor of a skew-symmetric n x n matrix times a vector.
 
-    `T[(i, j), j, i] = 1` and `T[(i, j), i, j] = -1` for i < j, where (i, j) counts the free entries
-    above the diagonal: shape n(n-1)/2 x n x n.  Paper: rank (n-1)(n+2)/2.
+    T[(i, j), j, i] = 1 and T[(i, j), i, j] = -1 for i < j, where (i, j) numbers the entries above
+    the diagonal: shape n (n - 1) / 2 x n x n. The paper's rank is (n - 1) (n + 2) / 2.
+
+    Raises:
+      TargetError: a size that is not a whole number from 2 to 12.
+
+    Source: Fawzi et al. (2022), structured matrix multiplication.
     """
-    _size("skew-symmetric size", n)
+    _check_sizes("skew-symmetric size", n)
     rows, columns = np.triu_indices(n, 1)
     if len(rows) == 0:
         raise TargetError("skew-symmetric size: received 1; expected at least 2")
@@ -149,8 +212,12 @@ def skew(n: int) -> Target:
 
 
 def cyclic(n: int) -> Target:
-    """Cyclic convolution of two vectors of length n: `T[i, j, (i + j) mod n] = 1`."""
-    _size("convolution length", n)
+    """The tensor of the cyclic convolution of two vectors of length n: T[i, j, (i + j) mod n] = 1.
+
+    Raises:
+      TargetError: a length that is not a whole number from 1 to 12.
+    """
+    _check_sizes("convolution length", n)
     i, j = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
     array = np.zeros((n, n, n), np.int32)
     array[i, j, (i + j) % n] = 1
@@ -158,11 +225,14 @@ def cyclic(n: int) -> Target:
 
 
 def parse(text: str) -> Target:
-    """A target from its name: "2,2,3", "3,3,3/1,3/2" (less the cubes of {1, 3} and {2}), "skew4", "cyclic8", or
-    the path of a `.npy` file.
+    """The target with a name.
+
+    Args:
+      text: "n,m,p" or "nxmxp" (`matmul`), "n,n,n/1,3/2" (`matmul_without_cubes` with the partition
+        {1, 3}, {2}), "skewN", "cyclicN", or the path of a `.npy` file.
 
     Raises:
-      TargetError: none of these.
+      TargetError: another name, or one whose function refuses it.
     """
     text = text.strip()
     sizes, *cubes = (re.split("[,x]", part) for part in text.split("/"))
@@ -172,7 +242,8 @@ def parse(text: str) -> Target:
             return matmul(n, m, p)
         if not n == m == p:
             raise TargetError(
-                f"target: received {text!r}; expected cubes only of a square product, as n,n,n/1,2/3"
+                f"target: received {text!r}; expected cubes only of a square product, as"
+                " n,n,n/1,2/3"
             )
         return matmul_without_cubes(n, [[int(i) for i in part] for part in cubes])
     for prefix, build in (("skew", skew), ("cyclic", cyclic)):

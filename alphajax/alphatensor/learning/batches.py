@@ -1,6 +1,7 @@
-"""What a batch is made of: demonstrations, the best finished games, played positions.
+"""Training batches: demonstrations, the best finished games, and played positions.
 
-Fawzi et al., Nature 610:47 (2022), Methods, "Synthetic demonstrations" and "Training regime".
+Fawzi et al., Nature 610:47 (2022), Methods, "Synthetic demonstrations" and "Training regime". Read
+`MixConfig` first.
 """
 
 from dataclasses import dataclass
@@ -15,83 +16,88 @@ from alphajax import replay
 from alphajax.alphatensor.game.tensor_game import Observation, TensorGame
 from alphajax.alphatensor.learning import archive, demonstrations
 from alphajax.alphatensor.network.policy import Batch
+from alphajax.config import check_counts, check_fractions
 
 
 class Item(NamedTuple):
     """A played position in the replay buffer."""
 
     observation: Observation
-    actions: Int[Array, "K 3 S"]
-    weights: Float[Array, " K"]
-    value: Float[Array, ""]
+    actions: Int[Array, "*B K 3 S"]
+    """The search's candidates."""
+    weights: Float[Array, "*B K"]
+    """The search's improved policy over them."""
+    value: Float[Array, "*B"]
+    """The return that was observed from there on, in moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
-    """Where the positions of a batch come from, and how games vary."""
+    """Configuration of the training data: sources of a batch, starts of games, network resets.
+
+    Defaults are the paper's values, as read by open reimplementations. A share is in [0, 1].
+    """
 
     demonstration_share: float = 0.5
-    """Of each batch, synthetic demonstrations."""
+    """Share of a batch that is synthetic demonstrations; 0: none."""
     best_share: float = 0.05
-    """Of each batch, positions of the best finished games; the rest are played positions."""
+    """Share of a batch that is positions of archived games; 0: none. The rest of a batch is played
+    positions."""
     labels: int = 1
-    """Good next moves taught at each demonstrated position."""
+    """Moves labelled in each demonstrated or archived position, 1 or more. The paper: 1."""
     played_labels: int = 0
-    """Of a played position's candidates, so many are taught, drawn by the weights that the search gave them; 0: all
-    of them with their weights, as in the paper.  A batch costs what its widest position does."""
+    """Candidates labelled in each played position, 0 or more, sampled by the search's weights. 0:
+    all of them, with these weights (the paper). A batch is as wide as its widest position."""
     order_free: bool = False
-    """True: the terms of a known game may be played in any order, and all of them are good."""
+    """Whether the terms of a known game are shuffled, and every remaining one is a good next move.
+    False: the paper's order, with one move swapped with the last."""
     canonical_share: float = 0.16
-    """Chance that a game is played in the canonical basis, instead of a random one."""
+    """Share of the games that are played in the canonical basis; 1: all. The others are played in
+    random bases."""
     basis_density: float = 0.1
-    """Largest off-diagonal density of the random triangular matrices; each game draws its own."""
+    """Upper bound of the density of non-zero off-diagonal entries in the random triangular
+    matrices, in [0, 1]; each game draws its own density. 0: the canonical basis for all games."""
     shared_basis: bool = True
-    """A = B = C where the target's dimensions are equal, as in the paper.  Where moves are orbits bases are always
-    such that tensors stay symmetric."""
+    """Whether all three modes share one matrix (A = B = C) where their lengths are equal. The
+    paper: True. With symmetry-orbit moves, bases always keep the tensor symmetric."""
     pool: int = 1024
-    """Best finished games remembered; where beams begin inside them, `inside.games` are."""
+    """Capacity of the archive over all devices, in games, 1 or more. A neighbourhood search has an
+    archive of its own size instead."""
     archive_share: float = 0.0
-    """Of the games, those that start inside one of the best finished games: some of its moves, in any order, are
-    taken already, and what they leave is to be finished in fewer moves than it took.  Their winners are their own.
-    Beyond the paper."""
-    mastery: float = 0.0
-    """Above 0: a target's limit is one less than the rank that this share of an iteration's games, of those that began
-    anew, have reached, so that what one game found by luck is learned by many before they are asked for more.
-    0: it is one less than the best rank found so far.  Beyond the paper."""
-    patience: int = 0
-    """A network whose games have not lowered a rank or a limit in so many iterations gives way to a new one, which
-    begins with nothing but the ranks to go below.  0: never, as in the paper."""
+    """Share of the games that start from an archived game, with some of its moves played already
+    and a lower move limit. They are resampled among themselves. 0: none (the paper)."""
+    limit_quantile: float = 0.0
+    """Curriculum: the move limit drops to one below the rank that this share of an iteration's
+    games reached, counting those that started from the target. 0: to one below the best rank so
+    far."""
+    reset_after: int = 0
+    """Network reset: iterations without a lower rank or limit after which a new network replaces
+    the old one and the archive is emptied; best ranks stay. 0: never (the paper)."""
     distribution: demonstrations.Distribution = demonstrations.Distribution()
+    """Distribution of the synthetic demonstrations."""
 
-    def __post_init__(self):
-        for name in (
+    def __post_init__(self) -> None:
+        check_fractions(
+            self,
             "demonstration_share",
             "best_share",
             "canonical_share",
+            "basis_density",
             "archive_share",
-            "mastery",
-        ):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: received {value}; expected 0..1")
+            "limit_quantile",
+        )
         if self.demonstration_share + self.best_share > 1:
             raise ValueError(
                 "demonstration_share + best_share: received"
                 f" {self.demonstration_share} + {self.best_share}; expected at most 1 together"
             )
-        for name, low in (
-            ("labels", 1),
-            ("pool", 1),
-            ("patience", 0),
-            ("played_labels", 0),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name}: received {getattr(self, name)}; expected {low} or more")
+        check_counts(self, 1, "labels", "pool")
+        check_counts(self, 0, "played_labels", "reset_after")
 
 
 def make_batch(
     key: jax.Array,
-    finished: replay.Replay,
+    games: replay.Replay,
     ranks: Int[Array, " targets"],
     limits: Int[Array, " targets"],
     buffer: replay.Replay,
@@ -100,36 +106,53 @@ def make_batch(
     game: TensorGame,
     config: MixConfig,
 ) -> Batch:
-    """`count` positions to learn from.
+    """Sample a batch: demonstrations first, then archived games, then played positions.
+
+    Positions from an empty archive or buffer have weight 0 in both losses. Where sources label
+    different numbers of moves, labels of weight 0 fill up.
 
     Args:
       key: consumed.
-      finished: the best finished games (`archive.Finished`).
-      ranks: the best of each target.
-      limits: moves allowed on each target.
-      buffer: played positions (`Item`).
+      games: the archive, of `archive.ArchivedGame`.
+      ranks: the lowest rank known for each target.
+      limits: move limit of each target.
+      buffer: played positions, of `Item`.
+      count: B, number of positions.
+      game: the game.
+      config: shares and labels.
+
+    Returns:
+      `count` positions.
     """
-    synthetic = round(count * config.demonstration_share)
-    best = round(count * config.best_share)
+    num_demonstrations = round(count * config.demonstration_share)
+    num_archived = round(count * config.best_share)
+    num_played = count - num_demonstrations - num_archived
     keys = jax.random.split(key, 3)
     parts = []
-    if synthetic:
-        parts.append(_demonstrated(keys[0], limits, synthetic, game, config))
-    if best:
-        parts.append(_finished(keys[1], finished, ranks, limits, best, game, config))
-    if count - synthetic - best:
-        parts.append(_played(keys[2], buffer, count - synthetic - best, config))
+    if num_demonstrations:
+        parts.append(_sample_demonstrations(keys[0], limits, num_demonstrations, game, config))
+    if num_archived:
+        parts.append(_sample_archived(keys[1], games, ranks, limits, num_archived, game, config))
+    if num_played:
+        parts.append(_sample_played(keys[2], buffer, num_played, config))
     if len({part.weights.shape[1] for part in parts}) > 1:
         widest = max(part.weights.shape[1] for part in parts)
-        parts = [_widen(part, widest) for part in parts]
+        parts = [_pad_labels(part, widest) for part in parts]
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
-def _demonstrated(key, limits, count, game: TensorGame, config: MixConfig) -> Batch:
+def _sample_demonstrations(
+    key: jax.Array,
+    limits: Int[Array, " targets"],
+    count: int,
+    game: TensorGame,
+    config: MixConfig,
+) -> Batch:
+    """Positions of synthetic games with the shape and limit of a random target."""
     target_key, key = jax.random.split(key)
     target = jax.random.randint(target_key, (count,), 0, len(game.targets))
     dims = jnp.asarray(np.array([target.shape for target in game.targets], np.int8))
-    found = demonstrations.synthetic(
+    positions = demonstrations.sample_synthetic(
         key,
         limits[target],
         dims[target],
@@ -138,50 +161,60 @@ def _demonstrated(key, limits, count, game: TensorGame, config: MixConfig) -> Ba
         config.labels,
         config.order_free,
     )
-    weights = jnp.ones(count, jnp.float32)
-    return Batch(*found, weights, weights)
+    ones = jnp.ones(count, jnp.float32)
+    return Batch(*positions, ones, ones)
 
 
-def _finished(key, finished, ranks, limits, count, game: TensorGame, config: MixConfig) -> Batch:
+def _sample_archived(
+    key: jax.Array,
+    games: replay.Replay,
+    ranks: Int[Array, " targets"],
+    limits: Int[Array, " targets"],
+    count: int,
+    game: TensorGame,
+    config: MixConfig,
+) -> Batch:
+    """Positions of archived games, which may take as many moves as the game took."""
     sample_key, key = jax.random.split(key)
-    kept = archive.draw(sample_key, finished, ranks, count)
+    sampled = archive.sample_games(sample_key, games, ranks, count)
     limit = jnp.max(limits)
 
-    def one(key, kept):
-        return demonstrations.from_finished(
+    def sample_one(key, archived):
+        return demonstrations.sample_archived(
             key,
-            kept.factors,
-            jnp.maximum(kept.rank, 1),
-            jnp.maximum(limit, kept.rank),
-            kept.dims,
+            archived.factors,
+            jnp.maximum(archived.rank, 1),
+            jnp.maximum(limit, archived.rank),
+            archived.dims,
             game=game,
             labels=config.labels,
             order_free=config.order_free,
         )
 
-    found: demonstrations.Position = jax.vmap(one)(jax.random.split(key, count), kept)
-    there = jnp.broadcast_to(finished.filled > 0, (count,)).astype(jnp.float32)
-    return Batch(*found, there, there)
+    positions: demonstrations.Position = jax.vmap(sample_one)(jax.random.split(key, count), sampled)
+    weight = jnp.broadcast_to(games.filled > 0, (count,)).astype(jnp.float32)
+    return Batch(*positions, weight, weight)
 
 
-def _played(key, buffer, count, config: MixConfig) -> Batch:
-    draw_key, key = jax.random.split(key)
+def _sample_played(key: jax.Array, buffer: replay.Replay, count: int, config: MixConfig) -> Batch:
+    """Played positions, with all candidates or a sample of them as labels."""
+    label_key, key = jax.random.split(key)
     item = replay.sample(buffer, key, count)
-    there = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
+    weight = jnp.broadcast_to(buffer.filled > 0, (count,)).astype(jnp.float32)
     actions, weights, labels = item.actions, item.weights, config.played_labels
     if 0 < labels < weights.shape[1]:
-        drawn = jax.random.categorical(draw_key, jnp.log(weights), shape=(labels, count)).T
-        actions = jnp.take_along_axis(actions, drawn[..., None, None], axis=1)
+        chosen = jax.random.categorical(label_key, jnp.log(weights), shape=(labels, count)).T
+        actions = jnp.take_along_axis(actions, chosen[..., None, None], axis=1)
         weights = jnp.repeat(jnp.sum(weights, axis=1, keepdims=True) / labels, labels, axis=1)
-    return Batch(item.observation, actions, weights, item.value, there, there)
+    return Batch(item.observation, actions, weights, item.value, weight, weight)
 
 
-def _widen(part: Batch, labels: int) -> Batch:
-    """Pads the labelled moves with repeats of the first, at weight 0."""
-    more = labels - part.weights.shape[1]
+def _pad_labels(part: Batch, labels: int) -> Batch:
+    """The batch with more labelled moves: repeats of the first, at weight 0."""
+    missing = labels - part.weights.shape[1]
     return part._replace(
         actions=jnp.concatenate(
-            [part.actions, jnp.repeat(part.actions[:, :1], more, axis=1)], axis=1
+            [part.actions, jnp.repeat(part.actions[:, :1], missing, axis=1)], axis=1
         ),
-        weights=jnp.pad(part.weights, ((0, 0), (0, more))),
+        weights=jnp.pad(part.weights, ((0, 0), (0, missing))),
     )

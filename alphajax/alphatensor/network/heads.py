@@ -1,10 +1,9 @@
-"""Policy heads: autoregressive distributions over the tokens of a move; and the value head.
+"""Heads: autoregressive policies over the tokens of a move, and a quantile value head.
 
-Both policy heads give the logits of the next token of many candidates that share one memory.
-`TransformerHead` is the paper's: causal self-attention over the tokens so far, cross-attention to
-the torso (Fawzi et al., 2022, Methods, Extended Data Fig. 5).  Its keys and values are cached, so a
-token is never decoded twice, and the memory's are computed once for all candidates.  `DenseHead` is
-the cheap one: the torso's vector plus the sum of the earlier tokens' embeddings.
+Both policy heads have the same three methods. `first_token` and `next_token` decode step by step
+for K candidates that share one memory; `teacher_forcing` computes all logits of known moves at
+once. `TransformerHead` is the paper's (Fawzi et al., 2022, Methods, "Network architecture", and
+Extended Data Fig. 5). `DenseHead` is beyond the paper: an MLP for CPUs.
 """
 
 from typing import Any
@@ -16,22 +15,40 @@ from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.network.torsos import FeedForward, attend
 
+State = Any
+"""What a policy head passes from one token to the next: a pytree of arrays."""
+KeyValues = list[tuple[Array, Array]]
+"""Keys and values of each layer, each `[B, K, positions, H, d]`."""
+
 
 class TransformerHead(nn.Module):
-    """Tokens so far -> logits of the next, for K candidates on one memory."""
+    """Transformer decoder: causal self-attention over the tokens, cross-attention to the memory.
+
+    Keys and values are cached: no token is decoded twice, and those of the memory are computed once
+    for all candidates.
+
+    Source: Fawzi et al. (2022), Extended Data Fig. 5.
+    """
 
     count: int
     """Tokens in a move."""
     size: int
-    """Values of a token."""
+    """V, values of a token."""
     width: int
+    """C, features of a token."""
     layers: int
+    """Decoder layers."""
     heads: int
+    """H, number of attention heads."""
     head_width: int
+    """d, features of one head."""
     widening: int
+    """Hidden width of the feed-forward layers divided by `width`."""
     dtype: jnp.dtype
+    """Compute precision; logits are float32."""
 
-    def setup(self):
+    def setup(self) -> None:
+        """Create the layers."""
         inner = self.heads * self.head_width
 
         def dense(width, **kwargs):
@@ -54,25 +71,33 @@ class TransformerHead(nn.Module):
         self.norm_out = nn.LayerNorm(dtype=self.dtype)
         self.logits = nn.Dense(self.size, dtype=jnp.float32)
 
-    def remember(self, memory: Float[Array, "B M C"]) -> Any:
-        """Each layer's keys and values of the memory, `[B, 1, M, H, d]`: shared by all candidates."""
+    def project_memory(self, memory: Float[Array, "B M C"]) -> KeyValues:
+        """Keys and values of the memory in each layer, `[B, 1, M, H, d]`, for all candidates."""
         shape = (*memory.shape[:-1], 2, self.heads, self.head_width)
         both = [layer(memory).reshape(shape)[:, None] for layer in self.key_value]
         return [(x[..., 0, :, :], x[..., 1, :, :]) for x in both]
 
-    def inputs(self, tokens: Int[Array, "B K t"]) -> Float[Array, "B K t+1 C"]:
-        """Embedded inputs at positions 0..t: a start symbol, then the tokens."""
+    def embed_inputs(self, tokens: Int[Array, "B K t"]) -> Float[Array, "B K t+1 C"]:
+        """Embedded decoder inputs at positions 0..t: a start symbol, then the tokens."""
         start = jnp.broadcast_to(self.start.astype(self.dtype), (*tokens.shape[:2], 1, self.width))
         x = jnp.concatenate([start, self.embed(tokens)], axis=2)
         return x + self.position[None, None, : x.shape[2]].astype(self.dtype)
 
-    def decode(self, x: Float[Array, "B K t C"], remembered: Any, cache: Any) -> Any:
-        """Features of t new positions, and the cache grown by them.
+    def decode(
+        self, x: Float[Array, "B K t C"], memory: KeyValues, cache: KeyValues
+    ) -> tuple[Float[Array, "B K t C"], KeyValues]:
+        """Decode t new positions.
 
-        `cache` holds each layer's keys and values of the positions before (an empty list: none);
-        candidates of a cache with K = 1 are broadcast.
+        Args:
+          x: embedded inputs of the new positions.
+          memory: from `project_memory`.
+          cache: keys and values of the earlier positions; empty: there are none. A cache with K = 1
+            is broadcast to all candidates.
+
+        Returns:
+          Features of the new positions, and the cache with these positions appended.
         """
-        grown = []
+        extended = []
         new, old = x.shape[2], cache[0][0].shape[2] if cache else 0
         causal = jnp.arange(old + new)[None] <= old + jnp.arange(new)[:, None]
         for layer in range(self.layers):
@@ -82,52 +107,87 @@ class TransformerHead(nn.Module):
             if cache:
                 past = [jnp.broadcast_to(c, (*x.shape[:2], *c.shape[2:])) for c in cache[layer]]
                 k, v = (jnp.concatenate([p, n], axis=2) for p, n in zip(past, (k, v), strict=True))
-            grown.append((k, v))
+            extended.append((k, v))
             y = attend(q, k, v, None if new == 1 else causal)
             x = x + self.out_self[layer](y.reshape(*y.shape[:-2], -1))
             q = self.query[layer](self.norm_cross[layer](x))
-            # The candidates' positions are one long list of queries on the shared memory.
+            # All positions of all candidates form one long list of queries on the shared memory.
             flat = q.reshape(q.shape[0], 1, -1, self.heads, self.head_width)
-            y = attend(flat, *remembered[layer])
+            y = attend(flat, *memory[layer])
             x = x + self.out_cross[layer](y.reshape(*x.shape[:3], -1))
             x = self.feed[layer](x)
-        return self.norm_out(x), grown
+        return self.norm_out(x), extended
 
-    def first(self, memory):
-        """Logits `[B, 1, V]` of the first token, its feature `[B, C]`, and the decoder's state."""
-        remembered = self.remember(memory)
-        nothing = jnp.zeros((memory.shape[0], 1, 0), jnp.int32)
-        x, cache = self.decode(self.inputs(nothing), remembered, [])
-        return self.logits(x[:, :, 0]), x[:, 0, 0], (remembered, cache)
+    def first_token(
+        self, memory: Float[Array, "B M D"]
+    ) -> tuple[Float[Array, "B 1 V"], Float[Array, "B C"], State]:
+        """Logits of the first token, which all candidates share.
 
-    def next(self, state, tokens: Int[Array, "B K"], position: int):
-        """Logits `[B, K, V]` of token `position`, given token `position - 1` of each candidate."""
-        remembered, cache = state
+        Returns:
+          Logits, the first position's feature (for the value head), and the state of decoding.
+        """
+        projected = self.project_memory(memory)
+        no_tokens = jnp.zeros((memory.shape[0], 1, 0), jnp.int32)
+        x, cache = self.decode(self.embed_inputs(no_tokens), projected, [])
+        return self.logits(x[:, :, 0]), x[:, 0, 0], (projected, cache)
+
+    def next_token(
+        self, state: State, tokens: Int[Array, "B K"], position: int
+    ) -> tuple[Float[Array, "B K V"], State]:
+        """Logits of a later token.
+
+        Args:
+          state: from the token before.
+          tokens: token number `position - 1` of each candidate.
+          position: number of the token to decode, 1 or more.
+
+        Returns:
+          Logits, and the new state.
+        """
+        projected, cache = state
         x = self.embed(tokens)[:, :, None]
         x = x + self.position[None, None, None, position].astype(self.dtype)
-        x, cache = self.decode(x, remembered, cache)
-        return self.logits(x[:, :, 0]), (remembered, cache)
+        x, cache = self.decode(x, projected, cache)
+        return self.logits(x[:, :, 0]), (projected, cache)
 
-    def teach(self, memory, tokens: Int[Array, "B K tokens"]):
-        """All logits `[B, K, tokens, V]` of given moves at once, and the first token's feature."""
-        x, _ = self.decode(self.inputs(tokens[..., :-1]), self.remember(memory), [])
+    def teacher_forcing(
+        self, memory: Float[Array, "B M D"], tokens: Int[Array, "B K tokens"]
+    ) -> tuple[Float[Array, "B K tokens V"], Float[Array, "B C"]]:
+        """Logits of every token of known moves, each given the tokens before it.
+
+        Args:
+          memory: from a torso.
+          tokens: the moves.
+
+        Returns:
+          Logits, and the first position's feature.
+        """
+        x, _ = self.decode(self.embed_inputs(tokens[..., :-1]), self.project_memory(memory), [])
         return self.logits(x), x[:, 0, 0]
 
 
 class DenseHead(nn.Module):
-    """Logits of the next token from `P_t h + sum of embeddings of the tokens before`, and an MLP.
+    """MLP decoder: logits of token t from `P_t h + sum over s < t of E_s[token s]`.
 
-    h is the mean of the memory.  Projections P_t are taken once for each observation; each candidate
-    costs one lookup, the sum, and `layers` small layers.
+    h is the mean of the memory, P_t a linear map, E_s an embedding. P_t h is computed once per
+    observation, so a candidate costs one lookup, one sum and `layers` small layers per token.
+
+    Beyond the paper.
     """
 
     count: int
+    """Tokens in a move."""
     size: int
+    """V, values of a token."""
     width: int
+    """Features of the hidden layers."""
     layers: int
+    """Layers per token before the logits, 1 or more."""
     dtype: jnp.dtype
+    """Compute precision; logits are float32."""
 
-    def setup(self):
+    def setup(self) -> None:
+        """Create the layers."""
         self.project = [nn.Dense(self.width, dtype=self.dtype) for _ in range(self.count)]
         self.embed = [nn.Embed(self.size, self.width, dtype=self.dtype) for _ in range(self.count)]
         self.hidden = [
@@ -136,46 +196,77 @@ class DenseHead(nn.Module):
         ]
         self.logits = [nn.Dense(self.size, dtype=jnp.float32) for _ in range(self.count)]
 
-    def read(self, summed, position: int):
-        x = nn.relu(summed)
+    def _decode(self, x, position: int):
+        """Logits of a token from the sum of its inputs."""
+        x = nn.relu(x)
         for layer in self.hidden[position]:
             x = x + nn.relu(layer(x))
         return self.logits[position](x)
 
-    def first(self, memory):
-        """As `TransformerHead.first`; the decoder's state is (h, the embeddings' sum)."""
+    def first_token(
+        self, memory: Float[Array, "B M D"]
+    ) -> tuple[Float[Array, "B 1 V"], Float[Array, "B D"], State]:
+        """As `TransformerHead.first_token`; the state is h and the sum of the embeddings."""
         h = jnp.mean(memory, axis=1, keepdims=True)
-        summed = self.project[0](h)
-        return self.read(summed, 0), h[:, 0], (h, jnp.zeros_like(summed))
+        projected = self.project[0](h)
+        return self._decode(projected, 0), h[:, 0], (h, jnp.zeros_like(projected))
 
-    def next(self, state, tokens, position: int):
-        """As `TransformerHead.next`."""
+    def next_token(
+        self, state: State, tokens: Int[Array, "B K"], position: int
+    ) -> tuple[Float[Array, "B K V"], State]:
+        """As `TransformerHead.next_token`.
+
+        Args:
+          state: from the token before.
+          tokens: token number `position - 1` of each candidate.
+          position: number of the token to decode, 1 or more.
+
+        Returns:
+          Logits, and the new state.
+        """
         h, total = state
         total = total + self.embed[position - 1](tokens)
-        return self.read(self.project[position](h) + total, position), (h, total)
+        return self._decode(self.project[position](h) + total, position), (h, total)
 
-    def teach(self, memory, tokens):
-        """As `TransformerHead.teach`."""
-        logits, feature, state = self.first(memory)
+    def teacher_forcing(
+        self, memory: Float[Array, "B M D"], tokens: Int[Array, "B K tokens"]
+    ) -> tuple[Float[Array, "B K tokens V"], Float[Array, "B D"]]:
+        """As `TransformerHead.teacher_forcing`.
+
+        Args:
+          memory: from a torso.
+          tokens: the moves.
+
+        Returns:
+          Logits, and h.
+        """
+        logits, feature, state = self.first_token(memory)
         steps = [jnp.broadcast_to(logits, (*tokens.shape[:2], logits.shape[-1]))]
         for position in range(1, self.count):
-            logits, state = self.next(state, tokens[..., position - 1], position)
+            logits, state = self.next_token(state, tokens[..., position - 1], position)
             steps.append(logits)
         return jnp.stack(steps, axis=2), feature
 
 
 class ValueHead(nn.Module):
-    """Quantiles of the return (distributional RL with quantile regression), float32 `[B, quantiles]`."""
+    """Quantiles of the return: an MLP on the policy head's first feature, float32 `[B, Q]`.
+
+    Source: Fawzi et al. (2022), Methods, "Network architecture" (distributional value head).
+    """
 
     width: int
+    """Features of the hidden layers."""
     layers: int
+    """Hidden layers; 0: a linear map."""
     quantiles: int
+    """Q, number of quantiles."""
     scale: float
-    """Returns are learned in this unit (moves), so that the outputs are of order one."""
+    """Unit of the outputs, in moves, so that the last layer's outputs are of order 1."""
     dtype: jnp.dtype
+    """Compute precision of the hidden layers."""
 
     @nn.compact
-    def __call__(self, feature):
+    def __call__(self, feature: Float[Array, "B C"]) -> Float[Array, "B Q"]:
         x = feature
         for _ in range(self.layers):
             x = nn.relu(nn.Dense(self.width, dtype=self.dtype)(x))
@@ -183,9 +274,20 @@ class ValueHead(nn.Module):
 
 
 def quantile_loss(quantiles: Float[Array, "B Q"], target: Float[Array, " B"]) -> Float[Array, " B"]:
-    """Quantile Huber loss (Dabney et al., AAAI 2018), kappa = 1, summed over the quantiles.
+    """Quantile Huber loss with kappa = 1, summed over the quantiles.
 
-    Quantile i of Q is fitted at level (i + 1/2) / Q.
+    `sum_i |tau_i - 1[error_i < 0]| huber(error_i)`, error_i = target - quantile_i, and level
+    tau_i = (i + 1/2) / Q for i = 0..Q-1.
+
+    Args:
+      quantiles: predictions, in moves.
+      target: observed returns, in moves.
+
+    Returns:
+      The loss of each position.
+
+    Source: Dabney et al. (AAAI 2018), "Distributional reinforcement learning with quantile
+    regression".
     """
     count = quantiles.shape[-1]
     level = (jnp.arange(count) + 0.5) / count
@@ -195,11 +297,20 @@ def quantile_loss(quantiles: Float[Array, "B Q"], target: Float[Array, " B"]) ->
     return jnp.sum(weight * huber, axis=-1)
 
 
-def risk_seeking_mean(quantiles: Float[Array, "B Q"], above: float) -> Float[Array, " B"]:
-    """The mean of the quantiles above level `above` (the paper: 0.75); 0 gives the plain mean.
+def risk_seeking_mean(quantiles: Float[Array, "B Q"], level: float) -> Float[Array, " B"]:
+    """Mean of the quantiles above a level: the value that a search maximises.
 
-    A search for the best game cares for what may be reached, not for the average.
+    A search for the best game needs the return that is possible, not the average one.
+
+    Args:
+      quantiles: in ascending order of level.
+      level: in [0, 1); 0: the mean of all quantiles. At least the last quantile counts.
+
+    Returns:
+      The value of each position.
+
+    Source: Fawzi et al. (2022), Methods, "Network architecture" (risk-seeking value, level 0.75).
     """
     count = quantiles.shape[-1]
-    first = min(int(above * count), count - 1)
+    first = min(int(level * count), count - 1)
     return jnp.mean(jax.lax.slice_in_dim(quantiles, first, count, axis=-1), axis=-1)

@@ -1,9 +1,9 @@
-"""One step ahead: of many sampled moves, those that lead to the best-valued positions.
+"""One-step lookahead: of many sampled moves, the k that lead to the best-valued positions.
 
-Not in the paper.  A trained value head tells a residual of rank r from one of rank r + 1 far better than the
-policy head finds the few moves that lead from one to the other: their share of the policy falls by about
-one half to two thirds with every term of the residual.  So many moves are sampled, each is played, and the
-search begins with those whose positions are valued highest.
+Beyond the paper. A trained value head separates residuals of rank r and r + 1 better than the
+policy head finds the few moves from one to the other. So many moves are sampled at the root and
+played, and the search starts from those with the best value. experiments/RESULTS.md has the
+ablation.
 """
 
 from collections.abc import Callable
@@ -16,42 +16,52 @@ from jaxtyping import Array, Bool, Float, Int
 from alphajax.alphatensor.game.moves import Move
 from alphajax.alphatensor.game.tensor_game import Observation, TensorGame
 
-BLOCK = 16
-"""Candidates valued at a time: residuals of all of them together would not fit a cache."""
+BLOCK_SIZE = 16
+"""Candidates valued at a time: the residuals of all candidates would not fit into a CPU's cache."""
 
 
-def best_by_value(
+def select_by_value(
     factors: Int[Array, "B M 3 S"],
     observation: Observation,
     k: int,
     game: TensorGame,
     value: Callable[[Observation], Float[Array, " N"]],
 ) -> Int[Array, "B k 3 S"]:
-    """The k of M moves whose reward and next position's value add up to most, repeats left out.
+    """The k distinct moves with the largest sum of reward and value of the next position.
 
     Args:
-      factors: sampled moves; M is a multiple of `BLOCK`.
-      observation: `[B]`, where they are to be played.
-      value: of observations `[N]`.
+      factors: sampled moves; M is a multiple of `BLOCK_SIZE`. If fewer than k of them differ,
+        repeats fill up.
+      observation: `[B]`, the positions in which the moves are played.
+      k: number of moves to select, at most M.
+      game: the game.
+      value: from observations `[N]` to values `[N]`, in moves. A solved position counts 0 instead.
+
+    Returns:
+      The selected moves, the best first.
+
+    Source: beyond the paper (this project).
     """
     batch, samples = factors.shape[:2]
-    blocks = jnp.moveaxis(factors.reshape(batch, samples // BLOCK, BLOCK, *factors.shape[2:]), 1, 0)
+    blocks = jnp.moveaxis(
+        factors.reshape(batch, samples // BLOCK_SIZE, BLOCK_SIZE, *factors.shape[2:]), 1, 0
+    )
 
     def q(block):
         rewards, after = jax.vmap(jax.vmap(game.peek, in_axes=(None, 0)))(observation, Move(block))
-        flat = jax.tree.map(lambda x: x.reshape(batch * BLOCK, *x.shape[2:]), after)
-        over = ~jnp.any(after.residual, axis=(-3, -2, -1))
-        return rewards + jnp.where(over, 0.0, value(flat).reshape(over.shape))
+        flat = jax.tree.map(lambda x: x.reshape(batch * BLOCK_SIZE, *x.shape[2:]), after)
+        solved = ~jnp.any(after.residual, axis=(-3, -2, -1))
+        return rewards + jnp.where(solved, 0.0, value(flat).reshape(solved.shape))
 
     scores = jnp.moveaxis(jax.lax.map(q, blocks), 0, 1).reshape(batch, samples)
-    scores = jnp.where(repeated(factors), -jnp.inf, scores)
+    scores = jnp.where(find_duplicates(factors), -jnp.inf, scores)
     _, best = jax.lax.top_k(scores, k)
     return jnp.take_along_axis(factors, best[..., None, None], axis=1)
 
 
-def repeated(factors: Int[Array, "B M 3 S"]) -> Bool[Array, "B M"]:
-    """Which moves equal an earlier one, by a 32-bit hash of their entries."""
-    # Odd multipliers, so that every entry counts in every bit above it; sums wrap.
+def find_duplicates(factors: Int[Array, "B M 3 S"]) -> Bool[Array, "B M"]:
+    """Whether each move equals an earlier one of its batch row, compared by a 32-bit hash."""
+    # Odd multipliers, so that every entry affects every higher bit of the hash; sums wrap.
     multipliers = 2 * np.random.default_rng(0).integers(2**30, size=factors.shape[2:]) + 1
     hashes = jnp.einsum("bmfs,fs->bm", factors.astype(jnp.int32), multipliers.astype(np.int32))
     order = jnp.argsort(hashes, axis=-1, stable=True)

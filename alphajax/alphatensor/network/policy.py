@@ -1,317 +1,218 @@
-"""The network as a policy: propose candidate moves, score given ones, and the losses of both heads.
+"""Policies of TensorGame: the network behind the Policy contract, and a uniform control.
 
-Fawzi et al., Nature 610:47 (2022), Methods, "Network architecture": a torso, an autoregressive policy
-head and a quantile value head fed by the policy head's first-token feature.
+Fawzi et al., Nature 610:47 (2022), Methods, "Network architecture" and "Training regime". Read
+`NetworkConfig` (`network.network`) and `NetworkPolicy` first; `alphajax.search.Policy` is the
+contract.
 """
 
-import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from alphajax.alphatensor.game import bases
+from alphajax.alphatensor.game.bases import SignedPermutation
 from alphajax.alphatensor.game.moves import Alphabet, Move, canonical
 from alphajax.alphatensor.game.ranks import slice_rank_bound
-from alphajax.alphatensor.game.symmetry import Symmetry
 from alphajax.alphatensor.game.tensor_game import Observation, TensorGame
 from alphajax.alphatensor.network import lookahead
-from alphajax.alphatensor.network.heads import (
-    DenseHead,
-    TransformerHead,
-    ValueHead,
-    quantile_loss,
-    risk_seeking_mean,
+from alphajax.alphatensor.network.heads import quantile_loss, risk_seeking_mean
+from alphajax.alphatensor.network.network import Network, NetworkConfig
+from alphajax.alphatensor.network.tokens import (
+    log_probabilities,
+    mask_illegal,
+    sample_categorical,
 )
-from alphajax.alphatensor.network.torsos import AttentiveTorso, DenseTorso
-
-QUANTILES = 8
-"""Of the return, which the value head predicts (the paper's number)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Widths of the network; the defaults are the paper's (as read by open reimplementations)."""
-
-    torso: Literal["attentive", "dense"] = "attentive"
-    head: Literal["transformer", "dense"] = "transformer"
-    width: int = 512
-    """Features of the torso's grids (or of the dense torso)."""
-    blocks: int = 8
-    heads: int = 16
-    head_width: int = 32
-    widening: int = 4
-    profile_vectors: int = 0
-    """Dense torso only, beyond the paper: rank profiles of all vectors of low weight, as far as they
-    are at most so many (0: none)."""
-    policy_width: int = 2048
-    policy_layers: int = 2
-    policy_heads: int = 32
-    policy_head_width: int = 64
-    policy_widening: int = 4
-    token_entries: int = 5
-    """d, entries of a factor in one token."""
-    value_width: int = 512
-    value_layers: int = 3
-    risk: float = 0.75
-    """The search's value is the mean of the quantiles above this level (0: plain mean)."""
-    value_weight: float = 1.0
-    """Weight of the value loss beside the policy loss."""
-    root_samples: int = 0
-    """Beyond the paper: at the root so many moves are sampled, and those are candidates that lead to
-    the best-valued positions (`lookahead`); 0: candidates are sampled as elsewhere."""
-    signed_permutations: bool = True
-    """Show every network query a random signed permutation of the tensor, and undo it on its moves."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute precision; parameters, logits, values and the tree stay float32."""
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(field.default) is int:
-                low = (
-                    0
-                    if field.name in ("profile_vectors", "value_layers", "blocks", "root_samples")
-                    else 1
-                )
-                if not isinstance(value, int) or value < low:
-                    raise ValueError(
-                        f"{field.name}: received {value!r}; expected a whole number >= {low}"
-                    )
-        if self.root_samples % lookahead.BLOCK:
-            raise ValueError(
-                f"root_samples: received {self.root_samples}; expected a multiple of {lookahead.BLOCK}"
-            )
-        if not 0 <= self.risk < 1:
-            raise ValueError(f"risk: received {self.risk}; expected 0 <= risk < 1")
+from alphajax.search import Params, Policy
 
 
 class Batch(NamedTuple):
-    """Positions to learn from: policy targets are weights over given moves, value targets returns.
+    """Positions to learn from.
 
-    `policy_weight` and `value_weight` scale each position's two losses (0 leaves one out).
+    The policy's targets are weights over labelled moves, the value's are returns. A position whose
+    `policy_weight` (`value_weight`) is 0 does not enter the policy (value) loss.
     """
 
     observation: Observation
+    """`[B]`."""
     actions: Int[Array, "B K 3 S"]
+    """Labelled moves, canonical; any move may fill up where the weight is 0."""
     weights: Float[Array, "B K"]
+    """Weights of the labelled moves; they sum to 1 where the policy is taught."""
     value: Float[Array, " B"]
+    """Returns, in moves."""
     policy_weight: Float[Array, " B"]
+    """Weight of each position in the policy loss, 0 or more."""
     value_weight: Float[Array, " B"]
-
-
-class Network(nn.Module):
-    """Torso, policy head and value head; `propose` samples, `evaluate` teaches."""
-
-    config: NetworkConfig
-    alphabet: Alphabet
-    max_moves: int
-    dims: tuple[int, int, int]
-    """The largest lengths of the targets' modes."""
-    symmetry: Symmetry
-
-    def setup(self):
-        c, dtype = self.config, jnp.dtype(self.config.dtype)
-        ring = self.alphabet.ring
-        if c.torso == "attentive":
-            self.torso = AttentiveTorso(
-                ring, c.width, c.blocks, c.heads, c.head_width, c.widening, dtype
-            )
-        else:
-            self.torso = DenseTorso(
-                ring,
-                c.width,
-                c.blocks,
-                c.widening,
-                self.max_moves,
-                c.profile_vectors,
-                dtype,
-                self.dims,
-                self.symmetry,
-            )
-        count, size = self.alphabet.count, self.alphabet.size
-        if c.head == "transformer":
-            self.head = TransformerHead(
-                count,
-                size,
-                c.policy_width,
-                c.policy_layers,
-                c.policy_heads,
-                c.policy_head_width,
-                c.policy_widening,
-                dtype,
-            )
-        else:
-            self.head = DenseHead(count, size, c.policy_width, c.policy_layers, dtype)
-        self.value = ValueHead(
-            c.value_width, c.value_layers, QUANTILES, float(self.max_moves), dtype
-        )
-
-    def mask(self, logits, position: int, empty, dims):
-        legal = self.alphabet.legal(position, empty, dims[:, None])
-        return jnp.where(legal, logits, jnp.finfo(jnp.float32).min)
-
-    def propose(self, key, obs: Observation, k: int, temperature: float):
-        """K sampled moves as tokens `[B, K, tokens]`, their log-probabilities at temperature 1 `[B, K]`, and the
-        value's quantiles `[B, Q]`."""
-        logits, feature, state = self.head.first(self.torso(obs))
-        quantiles = self.value(feature)
-        batch = logits.shape[0]
-        empty = jnp.ones((batch, k), bool)
-        total = jnp.zeros((batch, k), jnp.float32)
-        tokens: list[jax.Array] = []
-        for position in range(self.alphabet.count):
-            if position:
-                logits, state = self.head.next(state, tokens[-1], position)
-            if position % self.alphabet.per_factor == 0:
-                empty = jnp.ones((batch, k), bool)
-            # The first token's logits are shared by all candidates (axis 1 has length 1).
-            shown = empty if position else empty[:, :1]
-            masked = self.mask(logits / temperature, position, shown, obs.dims)
-            token = sample(jax.random.fold_in(key, position), masked, k)
-            total += _at(jax.nn.log_softmax(self.mask(logits, position, shown, obs.dims)), token)
-            empty &= token == self.alphabet.zero
-            tokens.append(token)
-        return jnp.stack(tokens, axis=-1), total, quantiles
-
-    def values(self, obs: Observation):
-        """The value's quantiles `[B, Q]` alone."""
-        return self.value(self.head.first(self.torso(obs))[1])
-
-    def evaluate(self, obs: Observation, tokens: Int[Array, "B K tokens"]):
-        """Log-probabilities `[B, K]` of moves, and the value's quantiles `[B, Q]`."""
-        logits, feature = self.head.teach(self.torso(obs), tokens)
-        total = jnp.zeros(tokens.shape[:2], jnp.float32)
-        empty = jnp.ones(tokens.shape[:2], bool)
-        for position in range(self.alphabet.count):
-            if position % self.alphabet.per_factor == 0:
-                empty = jnp.ones(tokens.shape[:2], bool)
-            masked = self.mask(logits[:, :, position], position, empty, obs.dims)
-            token = tokens[:, :, position]
-            total += _at(jax.nn.log_softmax(masked), token)
-            empty &= token == self.alphabet.zero
-        return total, self.value(feature)
-
-
-def _at(table: Float[Array, "B #K V"], index: Int[Array, "B K"]) -> Float[Array, "B K"]:
-    table = jnp.broadcast_to(table, (*index.shape, table.shape[-1]))
-    return jnp.take_along_axis(table, index[..., None], axis=-1)[..., 0]
-
-
-def sample(key: jax.Array, logits: Float[Array, "B #K V"], k: int) -> Int[Array, "B K"]:
-    """K draws for each row by inverting the cumulative distribution: one random number a draw.
-
-    Gumbel noise would need V logarithms a draw, which on a CPU cost more than the network.
-    """
-    size = logits.shape[-1]
-    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    if size <= 32:  # one small matrix product; XLA's scan is slower up to here
-        cumulative = jnp.matmul(
-            weights, np.triu(np.ones((size, size), np.float32)), precision=jax.lax.Precision.HIGHEST
-        )
-    else:
-        cumulative = jnp.cumsum(weights, axis=-1)
-    # Neither is monotone to the last bit, so a masked value is passed over by its mask.
-    used = logits > jnp.finfo(jnp.float32).min / 2
-    total = jnp.max(jnp.where(used, cumulative, 0.0), axis=-1, keepdims=True)
-    draw = jax.random.uniform(key, (logits.shape[0], k, 1)) * total
-    reached = jnp.where(used & (cumulative > draw), np.arange(size, dtype=np.int32), size - 1)
-    return jnp.min(reached, axis=-1)
+    """Weight of each position in the value loss, 0 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkPolicy:
-    """The network behind the Policy contract (`alphajax.search.Policy`)."""
+class NetworkPolicy(Policy):
+    """The network as a policy: its proposals are sampled, its value is risk-seeking."""
 
     game: TensorGame
+    """The game that is played."""
     config: NetworkConfig
+    """The network's configuration."""
 
     @property
     def alphabet(self) -> Alphabet:
-        assert self.game.side is not None
+        """How moves are spelled as tokens."""
         return Alphabet(self.game.ring, self.game.side, self.config.token_entries)
 
     @property
     def network(self) -> Network:
-        dims = tuple(np.max([target.shape for target in self.game.targets], axis=0).tolist())
-        return Network(self.config, self.alphabet, self.game.max_moves, dims, self.game.symmetry)
+        """The Flax module."""
+        first, second, third = np.max(
+            [target.shape for target in self.game.targets], axis=0
+        ).tolist()
+        dims = (first, second, third)
+        return Network(
+            self.config, self.alphabet, self.game.max_moves, dims, self.game.symmetry_group
+        )
 
-    def init(self, key: jax.Array) -> Any:
-        """Fresh parameters (float32)."""
+    def init(self, key: jax.Array) -> Params:
+        """Random float32 parameters. `key` is consumed."""
         state = jax.vmap(self.game.init)(jax.random.split(key, 1))
         obs = jax.vmap(self.game.observe)(state)
         tokens = jnp.full((1, 1, self.alphabet.count), self.alphabet.zero)
         return self.network.init(key, obs, tokens, method=Network.evaluate)
 
-    def propose(self, params, key: jax.Array, observation: Observation, k: int):
-        """As `alphajax.search.Proposer`: sampled, so every log-weight is 0."""
+    def propose(
+        self, params: Params, key: jax.Array, observation: Observation, k: int
+    ) -> tuple[Move, Float[Array, "B K"], Float[Array, " B"]]:
+        """Sample k candidate moves at temperature 1.
+
+        Args:
+          params: from `init`.
+          key: consumed.
+          observation: `[B]`.
+          k: K, number of candidates.
+
+        Returns:
+          Moves `[B, K]`, log-weights 0 (a sampled move's frequency is its weight), and values.
+        """
         moves, _, quantiles = self._sample(params, key, observation, k, temperature=1.0)
         value = risk_seeking_mean(quantiles, self.config.risk)
         return moves, jnp.zeros(moves.factors.shape[:2], jnp.float32), value
 
-    def draw(self, params, key: jax.Array, observation: Observation, k: int, temperature: float):
-        """K moves sampled at a temperature, and their log-probabilities `[B, K]` at temperature 1."""
-        return self._sample(params, key, observation, k, temperature)[:2]
+    def propose_root(
+        self, params: Params, key: jax.Array, observation: Observation, k: int
+    ) -> tuple[Move, Float[Array, "B K"], Float[Array, " B"]]:
+        """As `propose`, but of `root_samples` moves the k that lead to the best-valued positions.
 
-    def _sample(self, params, key, observation: Observation, k: int, temperature: float):
-        turned, signed = observation, None
-        if self.config.signed_permutations:
-            sign_key, key = jax.random.split(key)
-            turned, signed = self.turn(sign_key, observation)
-        tokens, log_probs, quantiles = self.network.apply(
-            params, key, turned, k, temperature, method=Network.propose
-        )
-        factors = self.alphabet.decode(tokens)
-        if signed is not None:
-            undo = jax.vmap(bases.unpermute_factors, in_axes=(0, 0, None))
-            factors = canonical(undo(factors, signed, self.game.ring), self.game.ring)
-        return Move(factors), log_probs, quantiles
+        Args:
+          params: from `init`.
+          key: consumed.
+          observation: `[B]`.
+          k: K, number of candidates.
 
-    def propose_root(self, params, key: jax.Array, observation: Observation, k: int):
-        """As `propose`, of `root_samples` moves the k best by their next position's value."""
+        Returns:
+          Moves `[B, K]`, log-weights 0, and values.
+        """
         samples = self.config.root_samples
         if samples <= k:
             return self.propose(params, key, observation, k)
         moves, _, value = self.propose(params, key, observation, samples)
-
-        valued = functools.partial(self.values, params)
-        best = lookahead.best_by_value(moves.factors, observation, k, self.game, valued)
+        value_of = functools.partial(self.values, params)
+        best = lookahead.select_by_value(moves.factors, observation, k, self.game, value_of)
         return Move(best), jnp.zeros(best.shape[:2], jnp.float32), value
 
-    def values(self, params, observation: Observation) -> Float[Array, " B"]:
-        """The value of each observation, as the search sees it."""
-        quantiles = self.network.apply(params, observation, method=Network.values)
+    def sample_moves(
+        self, params: Params, key: jax.Array, observation: Observation, k: int, temperature: float
+    ) -> tuple[Move, Float[Array, "B K"]]:
+        """Sample moves with replacement, with their log-probabilities, as a beam search needs.
+
+        With signed permutations, the log-probabilities are those of the permuted moves in the
+        permuted position: `evaluate` on the original position gives others.
+
+        Args:
+          params: from `init`.
+          key: consumed.
+          observation: `[B]`.
+          k: K, number of moves for each observation.
+          temperature: of the distribution over each token, above 0.
+
+        Returns:
+          Moves `[B, K]`, and their log-probabilities at temperature 1.
+        """
+        moves, log_probs, _ = self._sample(params, key, observation, k, temperature)
+        return moves, log_probs
+
+    def values(self, params: Params, observation: Observation) -> Float[Array, " B"]:
+        """Risk-seeking values of observations `[B]`, in moves, without a signed permutation.
+
+        Args:
+          params: from `init`.
+          observation: `[B]`.
+
+        Returns:
+          The values.
+        """
+        quantiles = self._apply(Network.quantiles, params, observation)
         return risk_seeking_mean(quantiles, self.config.risk)
 
-    def evaluate(self, params, observation: Observation, actions: Move):
-        """Log-probabilities `[B, K]` of moves (canonical ones), and quantiles `[B, Q]`."""
-        tokens = self.alphabet.encode(actions.factors)
-        return self.network.apply(params, observation, tokens, method=Network.evaluate)
+    def evaluate(
+        self, params: Params, observation: Observation, actions: Move
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B Q"]]:
+        """Score given moves, without a signed permutation.
 
-    def turn(self, key: jax.Array, observation: Observation):
-        """The observation under a random signed permutation for each game, and the permutations."""
+        Args:
+          params: from `init`.
+          observation: `[B]`.
+          actions: canonical moves `[B, K]`.
+
+        Returns:
+          Log-probabilities (near the dtype's minimum for an illegal move), and value quantiles.
+        """
+        tokens = self.alphabet.encode(actions.factors)
+        return self._apply(Network.evaluate, params, observation, tokens)
+
+    def permute(
+        self, key: jax.Array, observation: Observation
+    ) -> tuple[Observation, SignedPermutation]:
+        """Apply a random signed permutation to each observation, an augmentation of the paper.
+
+        Args:
+          key: consumed.
+          observation: `[B]`.
+
+        Returns:
+          The permuted observations, and the permutations `[B]`.
+
+        Source: Fawzi et al. (2022), Methods, "Change of basis".
+        """
         ring, side = self.game.ring, self.game.side
         keys = jax.random.split(key, observation.residual.shape[0])
         draw = jax.vmap(bases.signed_permutation, in_axes=(0, None, None, 0))
         signed = draw(keys, ring, side, observation.dims)
         tensor = jax.vmap(bases.permute_tensor, in_axes=(0, 0, None))
         factors = jax.vmap(bases.permute_factors, in_axes=(0, 0, None))
-        turned = observation._replace(
+        permuted = observation._replace(
             residual=tensor(observation.residual, signed, ring),
             past=canonical(factors(observation.past, signed, ring), ring),
         )
-        return turned, signed
+        return permuted, signed
 
-    def loss(self, params, batch: Batch):
-        """Cross-entropy against the moves' weights, plus the quantile loss of the returns.
+    def loss(self, params: Params, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Policy cross-entropy plus weighted quantile loss of the returns.
 
-        `sum_k -weights_k log pi(a_k | s) + value_weight * QuantileHuber(returns)`, each averaged over
-        the positions whose own weight is not 0.  Cross-entropy, not KL: zero targets must not be NaN.
+        `sum_k -weights_k log pi(a_k | s) + config.value_weight * quantile_loss(value)`, each part
+        averaged over positions by their own weights. Cross-entropy, not KL, whose gradient at a
+        target of 0 is NaN.
+
+        Args:
+          params: from `init`.
+          batch: positions to learn from.
+
+        Returns:
+          The loss, and metrics: "policy_loss", "value_loss", and "value_error", the mean distance
+          of the mean quantile from the return, in moves.
         """
         log_probs, quantiles = self.evaluate(params, batch.observation, Move(batch.actions))
         # A move that the masks forbid (weight 0) has log-probability near the dtype's minimum.
@@ -327,51 +228,147 @@ class NetworkPolicy:
         }
         return policy + self.config.value_weight * value, metrics
 
+    def _apply(self, method: Any, params: Params, *args: Any) -> Any:
+        """Apply a method of the network."""
+        return self.network.apply(params, *args, method=method)
+
+    def _sample(
+        self, params: Params, key: jax.Array, observation: Observation, k: int, temperature: float
+    ) -> tuple[Move, Float[Array, "B K"], Float[Array, "B Q"]]:
+        """Moves, log-probabilities and value quantiles; with signed permutations if configured."""
+        shown, signed = observation, None
+        if self.config.signed_permutations:
+            sign_key, key = jax.random.split(key)
+            shown, signed = self.permute(sign_key, observation)
+        tokens, log_probs, quantiles = self._apply(
+            Network.sample, params, key, shown, k, temperature
+        )
+        factors = self.alphabet.decode(tokens)
+        if signed is not None:
+            undo = jax.vmap(bases.unpermute_factors, in_axes=(0, 0, None))
+            factors = canonical(undo(factors, signed, self.game.ring), self.game.ring)
+        return Move(factors), log_probs, quantiles
+
 
 @dataclass(frozen=True, kw_only=True)
-class UniformPolicy:
-    """The control: candidates drawn uniformly, valued by the game's own slice-rank bound.
+class UniformPolicy(Policy):
+    """The control without learning: uniform tokens, and the game's slice-rank bound as value.
 
-    Each next token is uniform over the legal ones.  Nothing is learned; there are no parameters.
+    Each token is uniform over its legal values given the tokens before it. There are no parameters.
     """
 
     game: TensorGame
+    """The game that is played."""
     token_entries: int
+    """d, entries of a factor in one token; a divisor of S."""
 
-    def init(self, key: jax.Array) -> dict:
-        """No parameters."""
+    @property
+    def alphabet(self) -> Alphabet:
+        """How moves are spelled as tokens."""
+        return Alphabet(self.game.ring, self.game.side, self.token_entries)
+
+    def init(self, key: jax.Array) -> Params:
+        """No parameters: an empty dict."""
         return {}
 
-    def propose(self, params, key: jax.Array, observation: Observation, k: int):
-        """As `alphajax.search.Proposer`."""
-        moves, _ = self.draw(params, key, observation, k, 1.0)
+    def propose(
+        self, params: Params, key: jax.Array, observation: Observation, k: int
+    ) -> tuple[Move, Float[Array, "B K"], Float[Array, " B"]]:
+        """Sample k candidate moves.
+
+        Args:
+          params: unused.
+          key: consumed.
+          observation: `[B]`.
+          k: K, number of candidates.
+
+        Returns:
+          Moves `[B, K]`, log-weights 0, and values.
+        """
+        moves, _ = self.sample_moves(params, key, observation, k, 1.0)
         return (
             moves,
             jnp.zeros(moves.factors.shape[:2], jnp.float32),
             self.values(params, observation),
         )
 
-    def draw(self, params, key: jax.Array, observation: Observation, k: int, temperature: float):
-        """As `NetworkPolicy.draw`: uniform at every temperature, and nothing is likelier than anything else."""
-        alphabet = Alphabet(self.game.ring, self.game.side, self.token_entries)
+    def sample_moves(
+        self, params: Params, key: jax.Array, observation: Observation, k: int, temperature: float
+    ) -> tuple[Move, Float[Array, "B K"]]:
+        """Sample moves with replacement, as a beam search needs.
+
+        The log-probabilities returned are all 0, so that a beam search does not rank moves by them;
+        `evaluate` computes the true ones.
+
+        Args:
+          params: unused.
+          key: consumed.
+          observation: `[B]`.
+          k: K, number of moves for each observation.
+          temperature: without effect: a uniform distribution is the same at every temperature.
+
+        Returns:
+          Moves `[B, K]`, and zeros.
+        """
+        alphabet = self.alphabet
         batch = observation.residual.shape[0]
-        tokens, empty = [], jnp.ones((batch, k), bool)
+        tokens: list[Array] = []
+        empty = jnp.ones((batch, k), bool)
+        zeros = jnp.zeros((batch, k, alphabet.size), jnp.float32)
         for position in range(alphabet.count):
-            if position % alphabet.per_factor == 0:
+            if position % alphabet.tokens_per_factor == 0:
                 empty = jnp.ones((batch, k), bool)
-            legal = alphabet.legal(position, empty, observation.dims[:, None])
-            logits = jnp.where(legal, 0.0, jnp.finfo(jnp.float32).min)
-            token = sample(jax.random.fold_in(key, position), logits, k)
+            logits = mask_illegal(alphabet, zeros, position, empty, observation.dims)
+            token = sample_categorical(jax.random.fold_in(key, position), logits, k)
             empty &= token == alphabet.zero
             tokens.append(token)
         factors = alphabet.decode(jnp.stack(tokens, axis=-1))
         return Move(factors), jnp.zeros((batch, k), jnp.float32)
 
-    def values(self, params, observation: Observation) -> Float[Array, " B"]:
-        """Minus the slice-rank bound of each residual."""
+    def values(self, params: Params, observation: Observation) -> Float[Array, " B"]:
+        """Minus the slice-rank bound of each residual, in moves.
+
+        Args:
+          params: unused.
+          observation: `[B]`.
+
+        Returns:
+          The values.
+        """
         bound = jax.vmap(slice_rank_bound, in_axes=(0, None))
         return -bound(observation.residual, self.game.ring.modulus).astype(jnp.float32)
 
+    def evaluate(
+        self, params: Params, observation: Observation, actions: Move
+    ) -> tuple[Float[Array, "B K"], Float[Array, "B 1"]]:
+        """Score given moves.
 
-def _weighted_mean(x, weight):
+        Args:
+          params: unused.
+          observation: `[B]`.
+          actions: canonical moves `[B, K]`.
+
+        Returns:
+          Log-probabilities (near the dtype's minimum for an illegal move), and values.
+        """
+        tokens = self.alphabet.encode(actions.factors)
+        logits = jnp.zeros((*tokens.shape, self.alphabet.size), jnp.float32)
+        log_probs = log_probabilities(self.alphabet, logits, tokens, observation.dims)
+        return log_probs, self.values(params, observation)[:, None]
+
+    def loss(self, params: Params, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """0, without metrics: there is nothing to learn.
+
+        Args:
+          params: unused.
+          batch: unused.
+
+        Returns:
+          The loss, and no metrics.
+        """
+        return jnp.float32(0), {}
+
+
+def _weighted_mean(x: Float[Array, " B"], weight: Float[Array, " B"]) -> Float[Array, ""]:
+    """The weighted mean, 0 where all weights are 0."""
     return jnp.sum(x * weight) / jnp.maximum(jnp.sum(weight), 1e-6)

@@ -1,24 +1,11 @@
-"""Equivalence of schemes: invariants that prove two schemes different, exactly.
+"""Invariants of schemes under change of basis: different invariants prove schemes inequivalent.
 
-A change of basis U, V, W -> A U B^-1, B V C^-1, C W A^-1 (A, B, C invertible) turns a scheme of
-matrix multiplication into another, and so do reordering its products and moving scalars between
-the factors of one. Schemes related in this way are equivalent. Two invariants of Fawzi et al.:
-
-  R  the multiset of the sorted triples (rank U_r, rank V_r, rank W_r) of the factors as matrices.
-  K  for n = m = p, when exactly one product r0 has U_r0 V_r0 W_r0 = I: the multiset of the
-     characteristic polynomials of the Kronecker products
-
-         (U_r U_r0^-1) (x) (V_r V_r0^-1) (x) (W_r W_r0^-1),
-
-     which is what U_r (x) V_r (x) W_r becomes, up to similarity, in the basis where product r0 is
-     (I, I, I). Otherwise K is (), which tells nothing.
-
-Schemes with different (R, K) are certainly not equivalent, nor do cyclic permutation and
-transposition of (U, V, W) make them so. With equal ones they may or may not be equivalent.
-
-All arithmetic is in integers. A Kronecker product is never formed: the power sums of its
-eigenvalues are the products of those of its three factors, tr((X (x) Y (x) Z)^k) = tr X^k tr Y^k
-tr Z^k, and Newton's identities turn them into its characteristic polynomial.
+A change of basis U, V, W -> A U B^-1, B V C^-1, C W A^-1 (A, B, C invertible), a reordering of
+products and a scaling within a product relate equivalent schemes of matrix multiplication. Two
+invariants of Fawzi et al.: R, the matrix ranks of the factors (`rank_invariant`), and K, their
+characteristic polynomials relative to one product (`kronecker_invariant`). Cyclic permutation and
+transposition of (U, V, W) change neither. Schemes with equal invariants need not be equivalent.
+All arithmetic is exact.
 
 Source: Fawzi et al., Nature 610:47 (2022), supplement B.
 """
@@ -27,40 +14,66 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from alphajax.alphatensor.schemes.scheme import Scheme, characteristic
 
 RanksInvariant = tuple[tuple[int, int, int], ...]
+KroneckerInvariant = tuple[tuple[int | Fraction, ...], ...]
 
 
 def rank_invariant(scheme: Scheme) -> RanksInvariant:
-    """The invariant R: the R sorted triples of matrix ranks, sorted. Ranks over the ring's field.
+    """The invariant R: the multiset of the sorted triples (rank U_r, rank V_r, rank W_r).
 
-    ValueError for a scheme without sizes.
+    Args:
+      scheme: of matrix multiplication, over any ring.
+
+    Returns:
+      R triples, sorted. Ranks are over the ring's field of fractions.
+
+    Raises:
+      ValueError: a scheme without sizes.
+
+    Source: Fawzi et al. (2022), supplement B.
     """
     ranks = [_ranks(matrices, characteristic(scheme.ring)) for matrices in _matrices(scheme)[0]]
-    return tuple(sorted(tuple(sorted(triple)) for triple in np.stack(ranks, axis=1).tolist()))
+    triples = (sorted(triple) for triple in np.stack(ranks, axis=1).tolist())
+    return tuple(sorted((a, b, c) for a, b, c in triples))
 
 
-def kronecker_invariant(scheme: Scheme) -> tuple[tuple, ...]:
-    """The invariant K: the sorted characteristic polynomials, or () where it does not apply.
+def kronecker_invariant(scheme: Scheme) -> KroneckerInvariant:
+    """The invariant K: the multiset of characteristic polynomials relative to an anchor product.
 
-    Each is the tuple of the coefficients of the powers n^3 - 1, ..., 0: integers over Z, in 0..p-1
-    over Z_p, Fractions over Q. K applies for n = m = p and exactly one product with U V W = I.
-    ValueError for a scheme without sizes.
+    It applies for n = m = p and exactly one product r0, the anchor, with U_r0 V_r0 W_r0 = I. The
+    polynomials are those of (U_r U_r0^-1) (x) (V_r V_r0^-1) (x) (W_r W_r0^-1), to which
+    U_r (x) V_r (x) W_r is similar in the basis where product r0 is (I, I, I). A Kronecker product
+    is never formed: the power sums of its eigenvalues are products,
+    tr((X (x) Y (x) Z)^k) = tr X^k tr Y^k tr Z^k, and Newton's identities give its polynomial.
+
+    Args:
+      scheme: of matrix multiplication, over any ring.
+
+    Returns:
+      R polynomials, sorted, each the coefficients of the powers n^3 - 1, ..., 0: integers over Z,
+      0..p-1 over Zp, Fractions over Q. Empty where K does not apply.
+
+    Raises:
+      ValueError: a scheme without sizes.
+
+    Source: Fawzi et al. (2022), supplement B.
     """
     (u, v, w), scales = _matrices(scheme)
-    n, m, p = scheme.sizes
+    n, m, p = scheme.matmul_sizes
     if not n == m == p:
         return ()
     prime = characteristic(scheme.ring)
-    wanted = np.array([scale * np.eye(n, dtype=object) for scale in scales]).reshape(-1, n, n)
+    identities = np.array([scale * np.eye(n, dtype=object) for scale in scales]).reshape(-1, n, n)
     products = _times(_times(u, v), w)
-    equal = (products - wanted) % prime == 0 if prime else products == wanted
+    equal = (products - identities) % prime == 0 if prime else products == identities
     (anchors,) = np.nonzero(equal.all(axis=(1, 2)))
     if len(anchors) != 1:
         return ()
@@ -70,20 +83,27 @@ def kronecker_invariant(scheme: Scheme) -> tuple[tuple, ...]:
     for matrices in (u, v, w):
         x = _times(matrices, _adjugate(matrices[anchor])[None])
         traces.append(_power_sums(_reduced(x, prime)))
-    result = []
+    polynomials: list[tuple[int | Fraction, ...]] = []
     for r, triple in enumerate(zip(*traces, strict=True)):
         polynomial = _kronecker_polynomial(*triple, n**3)
         if prime:
-            polynomial = tuple(coefficient % prime for coefficient in polynomial)
+            polynomials.append(tuple(coefficient % prime for coefficient in polynomial))
         elif scheme.ring == "Q":
             scale = scales[r] * scales[anchor] ** (n - 1)
-            polynomial = tuple(Fraction(c, scale**k) for k, c in enumerate(polynomial, start=1))
-        result.append(polynomial)
-    return tuple(sorted(result))
+            polynomials.append(
+                tuple(Fraction(c, scale**k) for k, c in enumerate(polynomial, start=1))
+            )
+        else:
+            polynomials.append(polynomial)
+    return tuple(sorted(polynomials))
 
 
 def invariants(scheme: Scheme) -> Hashable:
-    """Everything compared by `classes`: (sizes, ring, rank, R, K). Different: not equivalent."""
+    """All invariants of a scheme: (sizes, ring, rank, R, K). Different ones: not equivalent.
+
+    Raises:
+      ValueError: a scheme without sizes.
+    """
     return (
         scheme.sizes,
         scheme.ring,
@@ -94,13 +114,15 @@ def invariants(scheme: Scheme) -> Hashable:
 
 
 def classes(schemes: Iterable[Scheme]) -> list[list[int]]:
-    """Groups of positions: schemes of different groups are certainly not equivalent.
+    """Group schemes by their invariants; schemes of different groups are not equivalent.
 
-    The number of groups is a lower bound on the number of inequivalent schemes. Inside a group
-    nothing is claimed. Groups come in the order of their first members.
+    The number of groups is a lower bound on the number of inequivalent schemes.
 
     Args:
-      schemes: any iterable; thousands of 4 x 4 rank-49 schemes take a minute or so.
+      schemes: of matrix multiplication.
+
+    Returns:
+      Groups of positions in `schemes`, in the order of their first members.
 
     Raises:
       ValueError: a scheme without sizes.
@@ -111,24 +133,25 @@ def classes(schemes: Iterable[Scheme]) -> list[list[int]]:
     return list(groups.values())
 
 
-def change_basis(scheme: Scheme, a, b, c) -> Scheme:
-    """The scheme in another basis: U, V, W -> A U B^-1, B V C^-1, C W A^-1, exactly.
+def change_basis(scheme: Scheme, a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Scheme:
+    """Change the basis of a scheme exactly: U, V, W -> A U B^-1, B V C^-1, C W A^-1.
 
     Args:
       scheme: of n x m x p.
-      a, b, c: integer arrays (n, n), (m, m), (p, p); over Q also object arrays of Fractions.
+      a: A, [n, n] integers; over Q also Fractions (an object array).
+      b: B, [m, m], likewise.
+      c: C, [p, p], likewise.
 
     Returns:
-      A scheme over the same ring; right when the given one is.
+      A scheme over the same ring; correct if the given one is.
 
     Raises:
-      ValueError: a matrix of another shape or not invertible over the ring.
+      ValueError: a scheme without sizes, a matrix of another shape or not invertible over the ring.
     """
-    if scheme.sizes is None:
-        raise ValueError(f"{scheme!r} has no sizes; only schemes of matrix multiplication change")
+    sizes = scheme.matmul_sizes
     changes = [
-        _invertible(matrix, size, scheme.ring, name)
-        for matrix, size, name in zip((a, b, c), scheme.sizes, "abc", strict=True)
+        _invertible(np.asarray(matrix), size, scheme.ring, name)
+        for matrix, size, name in zip((a, b, c), sizes, "abc", strict=True)
     ]
     prime = characteristic(scheme.ring)
     factors = []
@@ -138,23 +161,20 @@ def change_basis(scheme: Scheme, a, b, c) -> Scheme:
         matrices = factor.astype(object).reshape(rows, columns, scheme.rank).transpose(2, 0, 1)
         changed = _reduced(np.matmul(np.matmul(left, matrices), right), prime)
         factors.append(changed.transpose(1, 2, 0).reshape(rows * columns, scheme.rank))
-    return Scheme(*factors, scheme.sizes, scheme.ring)
+    u, v, w = factors
+    return Scheme(u, v, w, sizes, scheme.ring)
 
 
-# Exact arithmetic on stacks of small matrices (R, rows, columns).
+# Exact arithmetic on stacks of small matrices, [R, rows, columns].
 
 
-def _matrices(scheme: Scheme):
-    """Integer stacks (u, v, w), each (R, rows, columns), and for each r what u v w was scaled by.
+def _matrices(scheme: Scheme) -> tuple[list[np.ndarray], list[int]]:
+    """Integer stacks (u, v, w), each (R, rows, columns), and the scale of u v w for each r.
 
-    Denominators are cleared product by product, which changes neither ranks nor, once the scale
-    is divided out again, characteristic polynomials.
+    Denominators are cleared product by product. This changes no rank; `kronecker_invariant`
+    divides the scale out of the polynomials again.
     """
-    if scheme.sizes is None:
-        raise ValueError(
-            f"{scheme!r} has no sizes; the invariants are those of matrix multiplication schemes"
-        )
-    n, m, p = scheme.sizes
+    n, m, p = scheme.matmul_sizes
     scales = [1] * scheme.rank
     stacks = []
     for factor, shape in zip(scheme.factors, ((n, m), (m, p), (p, n)), strict=True):
@@ -176,8 +196,8 @@ def _largest(array: np.ndarray) -> int:
 
 def _times(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x @ y, in int64 where that cannot overflow and in unbounded integers otherwise."""
-    small = _largest(x) * _largest(y) * x.shape[-1] < 2**62
-    dtype = np.int64 if small else object
+    is_small = _largest(x) * _largest(y) * x.shape[-1] < 2**62
+    dtype = np.int64 if is_small else object
     return np.matmul(x.astype(dtype), y.astype(dtype))
 
 
@@ -188,8 +208,8 @@ def _reduced(x: np.ndarray, prime: int) -> np.ndarray:
 def _ranks(matrices: np.ndarray, prime: int) -> np.ndarray:
     """Ranks (R,) over F_p, or over Q for prime = 0.
 
-    Over Q by elimination modulo a prime that no minor reaches: a minor that is not zero is then
-    not zero modulo the prime either. The bound is Hadamard's.
+    Over Q elimination is modulo a prime above Hadamard's bound on every minor: a minor is then
+    zero modulo the prime only if it is zero.
     """
     if not prime:
         side = min(matrices.shape[1:])
@@ -202,25 +222,25 @@ def _ranks(matrices: np.ndarray, prime: int) -> np.ndarray:
     for column in range(x.shape[2]):
         below = np.arange(x.shape[1]) >= ranks[:, None]
         candidates = (x[:, :, column] != 0) & below
-        found = candidates.any(axis=1)
+        has_pivot = candidates.any(axis=1)
         pivot, top = candidates.argmax(axis=1), np.minimum(ranks, x.shape[1] - 1)
         rows, first = x[stack, pivot].copy(), x[stack, top].copy()
-        x[stack[found], pivot[found]] = first[found]
-        x[stack[found], top[found]] = rows[found]
+        x[stack[has_pivot], pivot[has_pivot]] = first[has_pivot]
+        x[stack[has_pivot], top[has_pivot]] = rows[has_pivot]
         scaled = x * rows[:, None, column, None] - x[:, :, column, None] * rows[:, None, :]
-        clear = (np.arange(x.shape[1]) > ranks[:, None]) & found[:, None]
+        clear = (np.arange(x.shape[1]) > ranks[:, None]) & has_pivot[:, None]
         x = np.where(clear[:, :, None], scaled % prime, x)
-        ranks += found
+        ranks += has_pivot
     return ranks
 
 
 def _adjugate(matrix: np.ndarray) -> np.ndarray:
-    """adj(M) with M adj(M) = det(M) I, by Cayley and Hamilton; unbounded integers."""
+    """adj(M) with M adj(M) = det(M) I, by Faddeev and LeVerrier; unbounded integers."""
     n = len(matrix)
     matrix = matrix.astype(object)
     identity = np.array([[int(i == j) for j in range(n)] for i in range(n)], object)
     total = identity
-    for k in range(1, n):  # Faddeev and LeVerrier: total_k = M total_(k-1) + c_k I
+    for k in range(1, n):  # total_k = M total_(k-1) + c_k I
         product = matrix @ total
         total = product - identity * (_trace(product) // k)
     return total if n % 2 else -total
@@ -246,13 +266,13 @@ def _power_sums(stack: np.ndarray) -> list[tuple[int, ...]]:
 @functools.lru_cache(maxsize=2**16)
 def _all_power_sums(sums: tuple[int, ...], count: int) -> tuple[int, ...]:
     """tr X^k for k = 1..count from the first n, by Newton's identities."""
-    n, coefficients, sums = len(sums), _elementary(sums), list(sums)
-    for k in range(n, count):  # the characteristic polynomial annihilates X
-        sums.append(-sum(coefficients[j] * sums[k - 1 - j] for j in range(n)))
-    return tuple(sums)
+    n, coefficients, extended = len(sums), _elementary(sums), list(sums)
+    for k in range(n, count):  # Cayley and Hamilton: the characteristic polynomial annihilates X
+        extended.append(-sum(coefficients[j] * extended[k - 1 - j] for j in range(n)))
+    return tuple(extended)
 
 
-def _elementary(sums) -> tuple[int, ...]:
+def _elementary(sums: Sequence[int]) -> tuple[int, ...]:
     """Coefficients c_1..c_n of x^n + c_1 x^(n-1) + ... with the given power sums of its roots."""
     coefficients: list[int] = []
     for k, power_sum in enumerate(sums, start=1):
@@ -270,9 +290,10 @@ def _kronecker_polynomial(x, y, z, degree: int) -> tuple[int, ...]:
     return _elementary([a * b * c for a, b, c in zip(*sums, strict=True)])
 
 
-def _invertible(matrix, size: int, ring: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(M, M^-1) over the ring, object arrays."""
-    matrix = np.asarray(matrix)
+def _invertible(
+    matrix: np.ndarray, size: int, ring: str, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(M, M^-1) over the ring, object arrays; ValueError if there is no inverse."""
     if matrix.shape != (size, size) or matrix.dtype.kind not in "biuO":
         raise ValueError(
             f"{name} has shape {matrix.shape} and dtype {matrix.dtype}; expected ({size}, {size}), "

@@ -1,89 +1,117 @@
-"""Schemes on disk: DeepMind's `.npz`, JSON, and the plain text of the flip-graph community.
+"""Scheme files: DeepMind's `.npz`, JSON, and the plain text of flip-graph searches.
 
-What a file does not say, the caller must: the ring, and which way round the entries of the product
-C are numbered (`c`). "transposed" is the convention of the released data of Fawzi et al. (Nature
-2022) and of `Scheme`: row `k n + i` of w addresses C[i, k]. "plain" is row `i p + k`. Files written
-here say both, so that they load without being asked; nothing is ever guessed.
+A file that does not state its ring, or its numbering of C (`c`), needs them as arguments; nothing
+is guessed. c="transposed" is the numbering of the data of Fawzi et al. (Nature 610:47, 2022) and of
+`Scheme`: row `k n + i` of w addresses C[i, k]. c="plain" is row `i p + k`. Files written here state
+both. Loading a file never executes anything in it (see `npz`).
 
-Loading a file can never execute it. DeepMind's rectangular schemes are pickled object arrays; they
-are read by a small interpreter that knows how to make numeric arrays and nothing else (`_unpickle`),
-never by `pickle`. Every way in which a file's content can be bad is a `SchemeFileError`; a file that
-cannot be opened at all is the usual OSError. Every file written is complete or absent.
+Bad content is a `SchemeFileError`, a file that cannot be opened an OSError. Files are written
+completely or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from alphajax.alphatensor.schemes.npz import SchemeFileError, explained, read_arrays
-from alphajax.alphatensor.schemes.scheme import Scheme, characteristic, renumber_c, verify
+from alphajax.alphatensor.schemes.composition import renumber_c
+from alphajax.alphatensor.schemes.npz import (
+    SchemeFileError,
+    file_errors,
+    make_comment,
+    read_arrays,
+    read_comment,
+    to_exact,
+    to_numeric,
+    write_arrays,
+)
+from alphajax.alphatensor.schemes.scheme import Scheme, Sizes, characteristic, check_sizes, verify
 from alphajax.alphatensor.schemes.text import from_text, text_header, to_text
 from alphajax.files import write_atomically
 
 
-def save(path, scheme: Scheme, c: str = "transposed") -> None:
-    """Saves one scheme in the format that the suffix names: .npz, .json, .txt or .exp."""
-    _by_suffix(path, {".npz": save_npz, ".json": save_json, ".txt": save_text, ".exp": save_text})(
-        path, scheme, c=c
-    )
+def save(path: str | Path, scheme: Scheme, c: str = "transposed") -> None:
+    """Save one scheme in the format that the suffix names.
+
+    Args:
+      path: ends with .npz, .json, .txt or .exp (text as well).
+      scheme: any scheme; see `save_npz` for fractions.
+      c: numbering of C in the file, "transposed" or "plain".
+
+    Raises:
+      SchemeFileError: an unknown suffix or numbering of C.
+      ValueError: a scheme that the format cannot hold.
+      OSError: the file cannot be written.
+    """
+    match _suffix(path):
+        case ".npz":
+            save_npz(path, scheme, c)
+        case ".json":
+            save_json(path, scheme, c=c)
+        case _:
+            save_text(path, scheme, c)
 
 
 def load(
-    path, ring: str | None = None, c: str | None = None, check: bool = True
+    path: str | Path, ring: str | None = None, c: str | None = None, check: bool = True
 ) -> dict[str, Scheme]:
-    """Loads every scheme of a .npz, .json, .txt or .exp file, by key. Arguments as in `load_npz`.
+    """Load every scheme of a file, in the format that the suffix names.
 
-    `check=False` lets a text file through whose scheme is wrong: see `load_text`.
+    Args:
+      path: ends with .npz, .json, .txt or .exp.
+      ring: as in `load_npz`.
+      c: as in `load_npz`; JSON always states it.
+      check: whether to refuse text whose scheme is wrong, see `load_text`.
+
+    Returns:
+      Schemes by key; the key is "scheme" in formats with one scheme.
+
+    Raises:
+      SchemeFileError: bad content or an unknown suffix; the message says which.
+      OSError: the file cannot be opened.
     """
-
-    def text(path, ring, c):
-        return {"scheme": load_text(path, ring, c, check)}
-
-    def from_json(path, ring, c):
-        scheme, _ = load_json(path)
-        if ring not in (None, scheme.ring):
-            raise SchemeFileError(
-                f"{path}: ring is {scheme.ring!r} in the file; {ring!r} was asked for"
-            )
-        return {"scheme": scheme}
-
-    return _by_suffix(path, {".npz": load_npz, ".json": from_json, ".txt": text, ".exp": text})(
-        path, ring, c
-    )
+    match _suffix(path):
+        case ".npz":
+            return load_npz(path, ring, c)
+        case ".json":
+            scheme, _ = load_json(path)
+            with file_errors(path):
+                _agree("ring", scheme.ring, ring)
+            return {"scheme": scheme}
+        case _:
+            return {"scheme": load_text(path, ring, c, check)}
 
 
-def _by_suffix(path, formats):
+def _suffix(path: str | Path) -> str:
     suffix = Path(path).suffix.lower()
-    if suffix not in formats:
+    if suffix not in (".npz", ".json", ".txt", ".exp"):
         raise SchemeFileError(
-            f"{path}: unknown suffix {suffix!r}; expected one of {', '.join(formats)}"
+            f"{path}: unknown suffix {suffix!r}; expected one of .npz, .json, .txt, .exp"
         )
-    return formats[suffix]
+    return suffix
 
 
-def _written_w(scheme: Scheme, c: str) -> np.ndarray:
-    if _convention(c) == "transposed":
+def _numbered_w(scheme: Scheme, c: str) -> np.ndarray:
+    """The factor w in the numbering of C of a file."""
+    if _check_numbering(c) == "transposed":
         return scheme.w
     if scheme.sizes is None:
-        raise ValueError(
-            "c='plain' only means something for matrix multiplication; use 'transposed'"
-        )
+        raise ValueError(f"c='plain' for {scheme!r}, which has no matrix C; use 'transposed'")
     return renumber_c(scheme.w, scheme.sizes[2], scheme.sizes[0])
 
 
-def _read_scheme(u, v, w, sizes, ring: str, c: str) -> Scheme:
-    if _convention(c) == "plain" and sizes is not None and np.ndim(w) == 2:
+def _read_scheme(
+    u: np.ndarray, v: np.ndarray, w: np.ndarray, sizes: Sizes | None, ring: str, c: str
+) -> Scheme:
+    if _check_numbering(c) == "plain" and sizes is not None and np.ndim(w) == 2:
         n, m, p = sizes
         if w.shape[0] != n * p:
             raise SchemeFileError(f"w has {w.shape[0]} rows; sizes {n},{m},{p} want {n * p}")
@@ -91,78 +119,82 @@ def _read_scheme(u, v, w, sizes, ring: str, c: str) -> Scheme:
     return Scheme(u, v, w, sizes, ring)
 
 
-def _convention(c) -> str:
-    if c not in ("transposed", "plain"):
+def _check_numbering(c: object) -> str:
+    if not isinstance(c, str) or c not in ("transposed", "plain"):
         raise SchemeFileError(
-            f"the numbering of C is {c!r}; expected 'transposed' (DeepMind's: row k n + i of w "
-            "addresses C[i, k]) or 'plain' (row i p + k). If the file does not say, pass c="
+            f"the numbering of C is {c!r}; expected 'transposed' (DeepMind's: row k n + i of w"
+            " addresses C[i, k]) or 'plain' (row i p + k). If the file does not state it, pass c="
         )
     return c
 
 
-def _agreed(name: str, said, given):
-    """What the file says and what the caller says must not contradict each other."""
-    if said is None and given is None:
-        raise SchemeFileError(f"the file does not say its {name}; pass {name}=")
-    if None not in (said, given) and said != given:
-        raise SchemeFileError(f"{name} is {said!r} in the file; {given!r} was asked for")
-    return given if said is None else said
+def _agree(name: str, in_file: str | None, requested: str | None) -> str:
+    """The ring or the numbering of C; SchemeFileError if unknown or contradictory."""
+    if in_file is not None and requested is not None and in_file != requested:
+        raise SchemeFileError(f"{name} is {in_file!r} in the file; {requested!r} was asked for")
+    value = requested if in_file is None else in_file
+    if value is None:
+        raise SchemeFileError(f"the file does not state its {name}; pass {name}=")
+    return value
 
 
 # DeepMind's layout.
 
 
 def save_npz(
-    path, schemes: Scheme | Sequence[Scheme] | Mapping[str, Scheme], c: str = "transposed"
+    path: str | Path,
+    schemes: Scheme | Sequence[Scheme] | Mapping[str, Scheme],
+    c: str = "transposed",
 ) -> None:
-    """Saves schemes in the layout of DeepMind's release, whole or not at all.
+    """Save schemes in the layout of DeepMind's release.
 
-    Each scheme is one array under the key "n,m,p": integers (3, S, R) when u, v, w have one shape,
-    otherwise an object array of the three. Over Q entries are float64, and a fraction that float64
-    cannot hold exactly is refused (use JSON). A sequence of schemes of one square size and one rank
-    becomes the key "factorizations" of shape (N, R, 3, S), the layout of the release's 14,236
-    schemes. A mapping names the keys itself: "n,m,p", "n,m,p name", or any name for other targets,
-    of which a single one gets the key "tensor". Ring and convention of C go into the comment of the
-    zip file, which other readers ignore.
+    Each scheme is one array under the key "n,m,p": integers (3, S, R) if u, v, w have one shape,
+    otherwise an object array of the three. Entries over Q are float64. A sequence of schemes of one
+    square size and one rank becomes the key "factorizations" of shape (N, R, 3, S), the layout of
+    the release's 14,236 schemes. Ring and numbering of C are in the comment of the zip file, which
+    other readers ignore.
+
+    Args:
+      path: of the file.
+      schemes: one scheme, a sequence, or a mapping by key: "n,m,p", "n,m,p name", or any name for a
+        scheme without sizes. A single scheme without sizes has the key "tensor".
+      c: numbering of C in the file, "transposed" or "plain".
 
     Raises:
-      ValueError: schemes over different rings, entries or keys that the layout cannot hold.
+      ValueError: schemes over different rings, keys that the layout cannot hold, or a fraction
+        that float64 cannot hold exactly (use JSON).
       OSError: the file cannot be written.
     """
+    keyed: Mapping[str, Scheme]
     if isinstance(schemes, Scheme):
-        schemes = [schemes] if schemes.sizes else {"tensor": schemes}
-    listed = schemes.values() if isinstance(schemes, Mapping) else schemes
-    rings = {scheme.ring for scheme in listed}
+        schemes = {_key(schemes): schemes}
+    rings = {each.ring for each in (schemes.values() if isinstance(schemes, Mapping) else schemes)}
     if len(rings) != 1:
         raise ValueError(
             f"schemes over the rings {sorted(rings)}; expected one or more over one ring"
         )
     if isinstance(schemes, Mapping):
-        arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
+        keyed = schemes
+        arrays = {key: _npz_array(scheme, c) for key, scheme in keyed.items()}
     elif len({scheme.sizes for scheme in schemes} - {None}) == len(schemes):
-        schemes = {",".join(map(str, scheme.sizes or ())): scheme for scheme in schemes}
-        arrays = {key: _npz_array(scheme, c) for key, scheme in schemes.items()}
+        keyed = {_key(scheme): scheme for scheme in schemes}
+        arrays = {key: _npz_array(scheme, c) for key, scheme in keyed.items()}
     elif _can_be_stacked(schemes):
         stack = np.stack([_npz_array(scheme, c) for scheme in schemes])
-        arrays, schemes = {"factorizations": stack.transpose(0, 3, 1, 2)}, {}
+        keyed, arrays = {}, {"factorizations": stack.transpose(0, 3, 1, 2)}
     else:
         raise ValueError(
-            f"no keys for {schemes}; expected different sizes, or one square size and one rank. "
-            "Give a dictionary with keys such as 'n,m,p name'"
+            f"no keys for {schemes}; expected different sizes, or one square size and one rank."
+            " Give a dictionary with keys such as 'n,m,p name'"
         )
-    for key, scheme in schemes.items():
+    for key, scheme in keyed.items():
         if not key or re.search(r"[/\\\0\n]", key) or _key_sizes(key) != scheme.sizes:
             raise ValueError(f"key {key!r} for {scheme}; expected 'n,m,p', 'n,m,p name' or a name")
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        file.comment = _comment(arrays, rings.pop(), c).encode()
-        for key, array in arrays.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, array)
-            # A ZipInfo has a fixed date: the same schemes give the same bytes.
-            info = zipfile.ZipInfo(f"{key}.npy")
-            file.writestr(info, member.getvalue(), zipfile.ZIP_DEFLATED)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, write_arrays(arrays, make_comment(arrays, rings.pop(), c)))
+
+
+def _key(scheme: Scheme) -> str:
+    return ",".join(map(str, scheme.sizes)) if scheme.sizes else "tensor"
 
 
 def _can_be_stacked(schemes: Sequence[Scheme]) -> bool:
@@ -171,120 +203,97 @@ def _can_be_stacked(schemes: Sequence[Scheme]) -> bool:
 
 
 def _npz_array(scheme: Scheme, c: str) -> np.ndarray:
-    """(3, S, R), or an object array of the three factors when their shapes differ."""
-    factors = [_numeric(f, scheme.ring) for f in (scheme.u, scheme.v, _written_w(scheme, c))]
+    """(3, S, R), or an object array of the three factors if their shapes differ."""
+    factors = [to_numeric(f, scheme.ring) for f in (scheme.u, scheme.v, _numbered_w(scheme, c))]
     if len({factor.shape for factor in factors}) == 1:
         return np.stack(factors)
     array = np.empty(3, object)
-    array[:] = factors
+    for mode, factor in enumerate(factors):
+        array[mode] = factor
     return array
 
 
-def _key_sizes(key: str):
+def _key_sizes(key: str) -> Sizes | None:
     match = re.fullmatch(r"([1-9]\d{0,3}),([1-9]\d{0,3}),([1-9]\d{0,3})( .*)?", key)
-    return tuple(map(int, match.groups()[:3])) if match else None
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _numeric(factor: np.ndarray, ring: str) -> np.ndarray:
-    if ring != "Q":
-        return factor
-    result = factor.astype(np.float64)
-    if any(Fraction(x) != y for x, y in zip(result.flat, factor.flat, strict=True)):
-        raise ValueError("a fraction is not exact in float64, which .npz would need; save as JSON")
-    return result
-
-
-def _comment(keys, ring: str, c: str) -> str:
-    said = f"alphajax schemes ring={ring} c={c} "
-    # The zip format protects its members by a checksum, but not its comment.
-    return f"{said}crc32={zlib.crc32((said + repr(sorted(keys))).encode()):08x}"
-
-
-def _stated(comment: str, keys) -> tuple[str | None, str | None]:
-    """The ring and the convention of C that the comment of a .npz states, if it does."""
-    match = re.match(r"alphajax schemes ring=(\S+) c=(\S+) ", comment)
-    if not match:
-        return None, None
-    ring, c = match.groups()
-    if comment != _comment(keys, ring, c):
-        raise SchemeFileError(f"the statement {comment!r} does not match its checksum")
-    return ring, c
-
-
-def load_npz(path, ring: str | None = None, c: str | None = None) -> dict[str, Scheme]:
-    """Loads every scheme of a `.npz` in DeepMind's layout; never executes anything in it.
+def load_npz(path: str | Path, ring: str | None = None, c: str | None = None) -> dict[str, Scheme]:
+    """Load every scheme of a `.npz` in DeepMind's layout; nothing in the file is executed.
 
     Args:
-      path: the file.
-      ring: needed when the file does not say: "Z", "Z2" (DeepMind's `factorizations_f2.npz`), or
-        "Q" for those with entries such as 1/2, whose floats are read as the fractions they are.
-      c: needed when the file does not say: "transposed" (DeepMind's files) or "plain".
+      path: of the file.
+      ring: needed if the file does not state it: "Z", "Z2" (DeepMind's `factorizations_f2.npz`), or
+        "Q" for entries such as 1/2, whose floats are read as exact fractions.
+      c: needed if the file does not state it: "transposed" (DeepMind's files) or "plain".
 
     Returns:
-      Schemes by key. A key "n,m,p", also "n,m,p name", gives the sizes; a 4-dimensional array
-      (N, R, 3, n^2), as in DeepMind's file of 14,236, gives "key[0]", "key[1]", ... of size n,n,n;
-      any other key is a scheme without sizes. The schemes are not verified: use `verify`.
+      Schemes by key, not verified. A key "n,m,p" or "n,m,p name" gives the sizes. An array (N, R,
+      3, n^2), as in DeepMind's file of 14,236, gives "key[0]", "key[1]", ... of size n,n,n. Any
+      other key is a scheme without sizes.
 
     Raises:
-      SchemeFileError: what is wrong with the file, and under which key.
+      SchemeFileError: bad content; the message names the key.
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with explained(path):
+    with file_errors(path):
         arrays, comment = read_arrays(data)
-        said_ring, said_c = _stated(comment, arrays)
-        ring, c = _agreed("ring", said_ring, ring), _agreed("c", said_c, c)
-        characteristic(ring), _convention(c)
+        ring_in_file, c_in_file = read_comment(comment, arrays)
+        ring, c = _agree("ring", ring_in_file, ring), _agree("c", c_in_file, c)
+        characteristic(ring)
+        _check_numbering(c)
         schemes = {}
         for key, array in arrays.items():
-            with explained(f"key {key!r}"):
+            with file_errors(f"key {key!r}"):
                 schemes.update(_schemes_of(key, array, ring, c))
         return schemes
 
 
-def _schemes_of(key: str, array, ring: str, c: str) -> dict[str, Scheme]:
+def _schemes_of(
+    key: str, array: np.ndarray | list[np.ndarray], ring: str, c: str
+) -> dict[str, Scheme]:
     sizes = _key_sizes(key)
     if isinstance(array, list) or (array.ndim == 3 and array.shape[0] == 3):
-        u, v, w = (_exact(factor, ring) for factor in array)
+        u, v, w = (to_exact(factor, ring) for factor in array)
         return {key: _read_scheme(u, v, w, sizes, ring, c)}
     if array.ndim != 4 or array.shape[2] != 3 or math.isqrt(array.shape[3]) ** 2 != array.shape[3]:
         raise SchemeFileError(
-            f"shape {array.shape}; expected (3, S, R), an object array of three (rows, R), or "
-            "(N, R, 3, n^2)"
+            f"shape {array.shape}; expected (3, S, R), an object array of three (rows, R), or"
+            " (N, R, 3, n^2)"
         )
     n = math.isqrt(array.shape[3])
-    factors = _exact(array, ring).transpose(0, 2, 3, 1)
+    factors = to_exact(array, ring).transpose(0, 2, 3, 1)
     return {
         f"{key}[{x}]": _read_scheme(u, v, w, (n, n, n), ring, c)
         for x, (u, v, w) in enumerate(factors)
     }
 
 
-def _exact(array: np.ndarray, ring: str) -> np.ndarray:
-    """The values of a numeric array without rounding: a float is a fraction, or an integer."""
-    if array.dtype.kind != "f":
-        return array
-    if not np.isfinite(array).all():
-        raise SchemeFileError("an entry is not finite")
-    if ring == "Q":
-        result = np.empty(array.shape, object)
-        result.reshape(-1)[:] = [Fraction(x) for x in array.reshape(-1).tolist()]
-        return result
-    if (array != np.rint(array)).any() or (np.abs(array) > 2**53).any():
-        raise SchemeFileError(f"an entry is not an integer; pass ring='Q' instead of {ring!r}")
-    return array.astype(np.int64)
-
-
-# JSON: everything in one file, exact over every ring, with where the scheme came from.
+# JSON: exact over every ring, with provenance.
 
 
 def save_json(
-    path, scheme: Scheme, provenance: Mapping | None = None, c: str = "transposed"
+    path: str | Path,
+    scheme: Scheme,
+    provenance: Mapping[str, Any] | None = None,
+    c: str = "transposed",
 ) -> None:
-    """Saves one scheme as JSON: ring, sizes, convention of C, u, v, w by rows, and provenance.
+    """Save one scheme as JSON: ring, sizes, numbering of C, u, v, w by rows, and provenance.
 
-    Entries are integers, and proper fractions strings such as "1/2". `provenance` is any JSON
-    object. A SHA-256 over the content makes every later change to the file an error.
+    Entries are integers, and proper fractions strings such as "1/2". A SHA-256 of the content, with
+    sorted keys, makes every later change of the file an error.
+
+    Args:
+      path: of the file.
+      scheme: any scheme.
+      provenance: any JSON object.
+      c: numbering of C in the file, "transposed" or "plain".
+
+    Raises:
+      SchemeFileError: another numbering of C.
+      ValueError: "plain" for a scheme without sizes.
+      OSError: the file cannot be written.
     """
     content = _json_fields(scheme, c) | {"provenance": dict(provenance or {})}
     content["sha256"] = _digest(content)
@@ -292,8 +301,8 @@ def save_json(
     write_atomically(path, ("{\n" + ",\n".join(rows) + "\n}\n").encode())
 
 
-def _json_fields(scheme: Scheme, c: str) -> dict:
-    def rows(factor):
+def _json_fields(scheme: Scheme, c: str) -> dict[str, Any]:
+    def rows(factor: np.ndarray) -> list[list[int | str]]:
         return [[_json_entry(entry) for entry in row] for row in factor.tolist()]
 
     return {
@@ -304,52 +313,56 @@ def _json_fields(scheme: Scheme, c: str) -> dict:
         "c": c,
         "u": rows(scheme.u),
         "v": rows(scheme.v),
-        "w": rows(_written_w(scheme, c)),
+        "w": rows(_numbered_w(scheme, c)),
     }
 
 
-def _json_entry(entry) -> int | str:
+def _json_entry(entry: int | Fraction) -> int | str:
     return str(entry) if entry.denominator != 1 else entry.numerator
 
 
-def _json_value(value) -> str:
+def _json_value(value: Any) -> str:
+    """JSON with one row of a factor per line."""
     if isinstance(value, list) and value and isinstance(value[0], list):
         return "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n]"
     return json.dumps(value, allow_nan=False)
 
 
-def _digest(content: dict) -> str:
+def _digest(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_json(path) -> tuple[Scheme, dict]:
-    """Loads (scheme, provenance) from a file of `save_json`. The scheme is not verified.
+def load_json(path: str | Path) -> tuple[Scheme, dict[str, Any]]:
+    """Load a scheme and its provenance from a file of `save_json`; it is not verified.
 
     Raises:
-      SchemeFileError: what is wrong with the file, and in which field.
+      SchemeFileError: bad content; the message names the field.
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with explained(path):
-        content = json.loads(data, object_pairs_hook=_once, parse_constant=_not_a_number)
-        wanted = {"format", "ring", "sizes", "rank", "c", "u", "v", "w", "provenance", "sha256"}
-        if not isinstance(content, dict) or set(content) != wanted:
-            raise SchemeFileError(f"expected an object with exactly the fields {sorted(wanted)}")
+    with file_errors(path):
+        content = json.loads(
+            data, object_pairs_hook=_unique_fields, parse_constant=_refuse_constant
+        )
+        fields = {"format", "ring", "sizes", "rank", "c", "u", "v", "w", "provenance", "sha256"}
+        if not isinstance(content, dict) or set(content) != fields:
+            raise SchemeFileError(f"expected an object with exactly the fields {sorted(fields)}")
         if content["format"] != "alphajax scheme 1":
             raise SchemeFileError(f"format {content['format']!r}; expected 'alphajax scheme 1'")
         if content.pop("sha256") != _digest(content):
             raise SchemeFileError("the content does not match its sha256: the file was changed")
         factors = []
         for name in "uvw":
-            with explained(f"field {name!r}"):
+            with file_errors(f"field {name!r}"):
                 factors.append(_json_factor(content[name], content["rank"]))
-        sizes, (u, v, w) = content["sizes"], factors
-        scheme = _read_scheme(u, v, w, sizes and tuple(sizes), content["ring"], content["c"])
+        u, v, w = factors
+        sizes = None if content["sizes"] is None else check_sizes(content["sizes"])
+        scheme = _read_scheme(u, v, w, sizes, content["ring"], content["c"])
         return scheme, content["provenance"]
 
 
-def _json_factor(rows, rank) -> np.ndarray:
+def _json_factor(rows: Any, rank: Any) -> np.ndarray:
     for x, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != rank:
             raise SchemeFileError(f"row {x} is not a list as long as the rank, {rank!r}")
@@ -364,52 +377,69 @@ def _json_factor(rows, rank) -> np.ndarray:
     return factor
 
 
-def _once(pairs) -> dict:
-    result = dict(pairs)
-    if len(result) != len(pairs):
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise SchemeFileError("a field occurs twice")
-    return result
+    return fields
 
 
-def _not_a_number(name):
+def _refuse_constant(name: str) -> Any:
     raise SchemeFileError(f"the constant {name}; expected exact numbers")
 
 
-# Plain text: see `scheme_text` for the grammar.
+# Plain text: see `text` for the grammar.
 
 
-def save_text(path, scheme: Scheme, c: str = "transposed") -> None:
-    """Saves one product per line, `(a11+a22)*(b11+b22)*(c11+c22)`, below a line that says the rest.
+def save_text(path: str | Path, scheme: Scheme, c: str = "transposed") -> None:
+    """Save one scheme as text, one product per line, after a line of comment with the rest.
 
-    Other programs that read this format skip that line, or want it deleted.
+    Other programs that read this format may need that first line deleted.
+
+    Args:
+      path: of the file.
+      scheme: any scheme.
+      c: numbering of C in the file, "transposed" or "plain".
+
+    Raises:
+      ValueError: another numbering of C.
+      OSError: the file cannot be written.
     """
     write_atomically(path, to_text(scheme, c).encode())
 
 
-def load_text(path, ring: str | None = None, c: str | None = None, check: bool = True) -> Scheme:
-    """Loads a text file of one product per line, the format of the flip-graph community.
+def load_text(
+    path: str | Path, ring: str | None = None, c: str | None = None, check: bool = True
+) -> Scheme:
+    """Load a text file of one product per line, the format of flip-graph searches.
 
     Args:
-      path: the file.
-      ring: needed when the file does not say.
-      c: needed when the file does not say: "transposed", where the line is a term of trace(A B C)
-        and c12 stands for entry (2, 1) of A B, as in the published flip-graph solutions, or "plain".
-      check: refuse a scheme that is not right. Such files carry no checksum, so that only this
-        tells a damaged one.
+      path: of the file.
+      ring: needed if the file does not state it.
+      c: needed if the file does not state it: "transposed", where a line is a term of trace(A B C)
+        and c12 is entry (2, 1) of A B, as in the published flip-graph solutions, or "plain".
+      check: whether to refuse a wrong scheme of a file without a checksum, in which only this
+        detects damage.
+
+    Returns:
+      The scheme; from a file with a checksum it is not verified.
 
     Raises:
-      SchemeFileError: what is wrong with the file, and in which line.
+      SchemeFileError: bad content; the message names the line.
       OSError: the file cannot be opened.
     """
     data = Path(path).read_bytes()
-    with explained(path):
+    with file_errors(path):
         text = data.decode("ascii")
-        said = text_header(text)
-        ring = _agreed("ring", said and said["ring"], ring)
-        c = _convention(_agreed("c", said and said["c"], c))
-        scheme = from_text(text, ring, c, said and said["sizes"], said and said["shape"])
-        if said and to_text(scheme, c).split("\n")[0] != said["line"]:
+        header = text_header(text)
+        if header is None:
+            ring, c = _agree("ring", None, ring), _check_numbering(_agree("c", None, c))
+            scheme = from_text(text, ring, c)
+            if check and not (report := verify(scheme)):
+                raise SchemeFileError(f"{scheme!r} is not correct with c={c!r}: {report}")
+            return scheme
+        ring, c = _agree("ring", header.ring, ring), _agree("c", header.c, c)
+        scheme = from_text(text, ring, c, header.sizes, header.shape)
+        if to_text(scheme, c).split("\n")[0] != header.line:
             raise SchemeFileError("the products do not match the checksum in the first line")
-        if check and not said and not (report := verify(scheme)):
-            raise SchemeFileError(f"{scheme!r} is not right with c={c!r}: {report}")
         return scheme

@@ -1,13 +1,14 @@
-"""Pictures of schemes: the factors U, V, W as coloured grids.
+"""Pictures of schemes: the factors U, V, W as coloured grids, one column per product.
 
-In the style of Fawzi et al., Nature 610:47 (2022), where each column is one product. matplotlib is
-needed (the extra `experiments`); it is imported when a picture is drawn, and drawn on a canvas of its
-own, so that no global state of pyplot is touched and no display is wanted.
+In the style of Fawzi et al., Nature 610:47 (2022). matplotlib (the extra `experiments`) is imported
+only when a picture is drawn. The global state of pyplot is not touched, and no display is needed.
 """
 
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,17 @@ from alphajax.files import write_atomically
 POSITIVE, NEGATIVE, EMPTY, LINE, INK = "#7a1fa2", "#12876f", "#f7f6f9", "#ffffff", "#2b2733"
 
 
-def draw(scheme: Scheme, path, title: str | None = None) -> None:
-    """Draws U, V, W of a scheme, one column per product, to a PNG file, whole or not at all.
+def draw(scheme: Scheme, path: str | Path, title: str | None = None) -> None:
+    """Draw U, V, W of a scheme to a PNG file, written completely or not at all.
 
-    Positive entries are violet, negative ones green, and zero is blank; paler is smaller in absolute
-    value. Over Zp, the entry e counts as the representative of least absolute value, e - p when
-    e > p / 2. Entries other than 1 and -1 are also written into their cells where there is room.
+    Positive entries are violet, negative ones green, and zero is blank; paler means smaller in
+    absolute value. Over Zp an entry e > p / 2 is drawn as e - p. Entries other than 1 and -1 are
+    also written into their cells if there is room.
 
     Args:
       scheme: any scheme.
-      path: where the PNG goes.
-      title: above the picture; None says what the scheme is.
+      path: of the PNG file.
+      title: above the picture; None: sizes, rank and ring.
 
     Raises:
       ImportError: matplotlib is not installed.
@@ -67,7 +68,7 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
     if cell >= 0.16 or rank <= 100:
         step = 1 if cell >= 0.2 else 5 if cell >= 0.1 else 10
         ticks = [r for r in range(scheme.rank) if (r + 1) % step == 0]
-        axes.set_xticks(ticks, [r + 1 for r in ticks], fontsize=min(8, 30 * cell * step))
+        axes.set_xticks(ticks, [str(r + 1) for r in ticks], fontsize=min(8, 30 * cell * step))
     axes.set_xlabel("product", fontsize=9, color=INK)
     if characteristic(scheme.ring) != 2:
         for x, align, text, colour in (
@@ -90,19 +91,20 @@ def draw(scheme: Scheme, path, title: str | None = None) -> None:
 
 
 def _title(scheme: Scheme) -> str:
-    what = " × ".join(map(str, scheme.sizes or scheme.shape))
+    sizes = " × ".join(map(str, scheme.sizes or scheme.shape))
     kind = "matrix multiplication" if scheme.sizes else "tensor"
-    return f"{what} {kind}, rank {scheme.rank} over {scheme.ring}"
+    return f"{sizes} {kind}, rank {scheme.rank} over {scheme.ring}"
 
 
 def _signed(factor: np.ndarray, ring: str) -> np.ndarray:
-    """Entries as floats, for colours only."""
+    """Entries as floats, for the colours."""
     p = characteristic(ring)
     values = factor.astype(np.float64)
     return np.where(values > p / 2, values - p, values) if p > 2 else values
 
 
-def _grid(axes, values: np.ndarray, largest: float, cell: float) -> None:
+def _grid(axes: Any, values: np.ndarray, largest: float, cell: float) -> None:
+    """Draw one factor; a cell is `cell` inches wide."""
     from matplotlib.colors import to_rgb
 
     axes.set_xticks([])
@@ -111,7 +113,7 @@ def _grid(axes, values: np.ndarray, largest: float, cell: float) -> None:
         spine.set_color("#d5d1dc")
     if values.size == 0:
         return
-    # From a third of the colour upwards: the smallest entry must still be seen to be one.
+    # At least a third of the colour, so that the smallest entry differs visibly from zero.
     strength = np.where(values == 0, 0, 0.35 + 0.65 * np.abs(values) / largest)[..., None]
     colour = np.where(values[..., None] > 0, to_rgb(POSITIVE), to_rgb(NEGATIVE))
     axes.imshow(

@@ -1,46 +1,47 @@
-"""Schemes: exact factorizations of a tensor, and the check that they are right.
+"""Schemes: exact decompositions of a three-way tensor into R rank-one terms, and their check.
 
-A scheme of rank R writes a three-way tensor as a sum of R products of linear forms,
+    T[x, y, z] = sum_r u[x, r] v[y, r] w[z, r]    over a stated ring
 
-    T[x, y, z] = sum_r u[x, r] v[y, r] w[z, r],
+For a matrix multiplication tensor this is an algorithm that multiplies block matrices with R
+products. Convention of the data of Fawzi et al. (Nature 610:47, 2022): A is n x m, B is m x p, C is
+p x n, and T is the trilinear form trace(A B C). So row `k n + i` of w addresses entry (i, k) of the
+product A B: the product comes out transposed.
 
-over a stated ring. For the matrix multiplication tensor it is an algorithm that multiplies block
-matrices with R products. The convention is that of the data released with Fawzi et al., "Discovering
-faster matrix multiplication algorithms with reinforcement learning", Nature 610:47 (2022): for
-A of n x m, B of m x p and C of p x n, T is the trilinear form trace(A B C), so that row `k n + i` of
-w addresses entry (i, k) of the product A B (the product comes out transposed).
-
-NumPy only, on the host, and no code shared with the game: `verify` is the judge of what the game
-and the searches claim, so it must not inherit their mistakes.
+NumPy only, on the host. `verify` shares no code with the game, so it cannot repeat its errors.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 import re
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Sizes = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scheme:
-    """A factorization `T = sum_r u[:, r] (x) v[:, r] (x) w[:, r]` over a ring, read-only.
+    """A decomposition `T = sum_r u[:, r] (x) v[:, r] (x) w[:, r]` over a ring, immutable.
 
-    The arrays are checked, copied and frozen when the scheme is made. Whether the factorization is
-    *right* is another question: ask `verify`.
+    The arrays are checked, copied and made read-only. Two schemes are equal, and have the same
+    hash, when ring, sizes, shape and all entries are equal, so that a scheme can be a static
+    argument of `jax.jit`. Whether the decomposition is correct is for `verify` to say.
 
     Attributes:
-      u: (I, R) factors. int64 over "Z" and "Zp" (there 0..p-1); object array of
-        `fractions.Fraction` over "Q". Floats are refused: they are not exact.
-      v: (J, R) factors.
-      w: (K, R) factors.
-      sizes: (n, m, p) when the target is the n x m x p matrix multiplication tensor, and then
-        I, J, K = n m, m p, p n; None for any other target.
+      u: factors, [I, R]. int64 over "Z" and "Zp" (there 0..p-1); `fractions.Fraction` over "Q".
+        Floating-point arrays are refused, because they are not exact.
+      v: factors, [J, R].
+      w: factors, [K, R].
+      sizes: (n, m, p) for the n x m x p matrix multiplication tensor, where I, J, K = n m, m p,
+        p n; None for any other tensor.
       ring: "Z", "Q", or "Zp" with p a prime: "Z2", "Z3", "Z17".
 
     Raises:
@@ -53,22 +54,23 @@ class Scheme:
     sizes: Sizes | None
     ring: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         characteristic(self.ring)  # refuses an unknown ring
-        factors = [_entries(getattr(self, name), self.ring, name) for name in "uvw"]
-        ranks = [factor.shape[1] for factor in factors]
+        factors = [_exact_entries(getattr(self, name), self.ring, name) for name in "uvw"]
+        rows, ranks = zip(*(factor.shape for factor in factors), strict=True)
         if len(set(ranks)) != 1:
             raise ValueError(
-                f"u, v, w have {ranks} columns; expected one number R: column r of each is product r"
+                f"u, v, w have {list(ranks)} columns; expected one number R: column r of each is"
+                " product r"
             )
+        if 0 in rows:
+            raise ValueError(f"u, v, w have {rows} rows; expected 1 or more of each")
         if self.sizes is not None:
-            sizes = check_sizes(self.sizes)
-            n, m, p = sizes
-            got = tuple(factor.shape[0] for factor in factors)
-            if got != (n * m, m * p, p * n):
+            n, m, p = sizes = check_sizes(self.sizes)
+            if rows != (n * m, m * p, p * n):
                 raise ValueError(
-                    f"u, v, w have {got} rows; sizes {n},{m},{p} want {(n * m, m * p, p * n)}. "
-                    "Factors are (entries, rank): transpose them if they are (rank, entries)"
+                    f"u, v, w have {rows} rows; sizes {n},{m},{p} want {(n * m, m * p, p * n)}."
+                    " Factors are (entries, rank): transpose them if they are (rank, entries)"
                 )
             object.__setattr__(self, "sizes", sizes)
         for name, factor in zip("uvw", factors, strict=True):
@@ -82,13 +84,39 @@ class Scheme:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape (I, J, K) of the tensor that is factored."""
+        """The shape (I, J, K) of the tensor."""
         return self.u.shape[0], self.v.shape[0], self.w.shape[0]
 
     @property
     def factors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The arrays (u, v, w)."""
         return self.u, self.v, self.w
+
+    @property
+    def matmul_sizes(self) -> Sizes:
+        """The sizes (n, m, p) of a matrix multiplication scheme; ValueError for any other."""
+        if self.sizes is None:
+            raise ValueError(f"{self!r} has no sizes; expected a scheme of matrix multiplication")
+        return self.sizes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Scheme):
+            return NotImplemented
+        if (self.ring, self.sizes, self.shape) != (other.ring, other.sizes, other.shape):
+            return False
+        return all(np.array_equal(x, y) for x, y in zip(self.factors, other.factors, strict=True))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        entries = (tuple(factor.reshape(-1).tolist()) for factor in self.factors)
+        return hash((self.ring, self.sizes, self.shape, *entries))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made by the constructor: NumPy's would be writeable."""
+        return Scheme, (*self.factors, self.sizes, self.ring)
 
     def __repr__(self) -> str:
         target = "x".join(map(str, self.sizes or self.shape))
@@ -100,7 +128,11 @@ class Scheme:
 
 
 def characteristic(ring: str) -> int:
-    """0 for "Z" and "Q", p for "Zp" with p a prime below 2^31; ValueError for anything else."""
+    """Characteristic of a ring by its name: 0 for "Z" and "Q", p for "Zp".
+
+    Raises:
+      ValueError: an unknown name, p not a prime, or p not below 2^31.
+    """
     if ring in ("Z", "Q"):
         return 0
     match = re.fullmatch(r"Z([1-9][0-9]{0,9})", ring) if isinstance(ring, str) else None
@@ -110,8 +142,12 @@ def characteristic(ring: str) -> int:
     raise ValueError(f"ring {ring!r}; expected 'Z', 'Q', or 'Zp' with p a prime, such as 'Z2'")
 
 
-def check_sizes(sizes) -> Sizes:
-    """Three positive integers (n, m, p), or ValueError."""
+def check_sizes(sizes: Iterable[Any]) -> Sizes:
+    """Check that the sizes of a matrix multiplication are three positive integers (n, m, p).
+
+    Raises:
+      ValueError: they are not.
+    """
     try:
         n, m, p = (operator.index(size) for size in sizes)
     except (TypeError, ValueError):
@@ -121,39 +157,40 @@ def check_sizes(sizes) -> Sizes:
     return n, m, p
 
 
-def _entries(array, ring: str, name: str) -> np.ndarray:
-    """A fresh array of the ring's dtype, or ValueError when an entry is not exactly of the ring."""
+def _exact_entries(array: ArrayLike, ring: str, name: str) -> np.ndarray:
+    """A fresh array of the ring's dtype; ValueError for an entry that is not in the ring."""
     array = np.array(array)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; expected (entries, rank)")
     if array.dtype.kind not in "biuO":
         raise ValueError(
-            f"{name} has dtype {array.dtype}; expected integers, or an object array of "
-            "fractions.Fraction over 'Q': floating-point entries are not exact"
+            f"{name} has dtype {array.dtype}; expected integers, or an object array of"
+            " fractions.Fraction over 'Q': floating-point entries are not exact"
         )
     if ring == "Q":
-        return _map(lambda entry: _fraction(entry, name), array, object)
+        return _map_entries(lambda entry: _as_fraction(entry, name), array)
     p = characteristic(ring)
     if array.dtype.kind not in "bi" or array.dtype.itemsize > 8:
-        array = _map(lambda entry: _integer(entry, name, ring), array, object)
-        if array.size and max(abs(array.max()), abs(array.min())) >= 2**63:
+        array = _map_entries(lambda entry: _as_integer(entry, name, ring), array)
+        if largest_entry(array) >= 2**63:
             raise ValueError(f"{name} has an entry past 64 bits: {array.max()}, {array.min()}")
     array = array.astype(np.int64)
     if p and array.size and not 0 <= array.min() <= array.max() < p:
         raise ValueError(
-            f"{name} has entries from {array.min()} to {array.max()}; expected 0..{p - 1} over "
-            f"{ring!r}: take them mod {p} first"
+            f"{name} has entries from {array.min()} to {array.max()}; expected 0..{p - 1} over"
+            f" {ring!r}: take them mod {p} first"
         )
     return array
 
 
-def _map(function, array: np.ndarray, dtype) -> np.ndarray:
-    result = np.empty(array.shape, dtype)
-    result.reshape(-1)[:] = [function(entry) for entry in array.reshape(-1).tolist()]
-    return result
+def _map_entries(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
+    """An object array of the function's values."""
+    values = np.empty(array.shape, object)
+    values.reshape(-1)[:] = [function(entry) for entry in array.reshape(-1).tolist()]
+    return values
 
 
-def _fraction(entry, name: str) -> Fraction:
+def _as_fraction(entry: Any, name: str) -> Fraction:
     if isinstance(entry, Fraction):
         return entry
     try:
@@ -162,7 +199,7 @@ def _fraction(entry, name: str) -> Fraction:
         raise ValueError(f"{name} has the entry {entry!r}; expected a Fraction or an int") from None
 
 
-def _integer(entry, name: str, ring: str) -> int:
+def _as_integer(entry: Any, name: str, ring: str) -> int:
     try:
         return operator.index(entry)
     except TypeError:
@@ -173,12 +210,21 @@ def _integer(entry, name: str, ring: str) -> int:
         ) from None
 
 
-def over(scheme: Scheme, ring: str) -> Scheme:
-    """The same factors read over another ring, exactly: Z to Q or Zp, Q to Z or Zp.
+def change_ring(scheme: Scheme, ring: str) -> Scheme:
+    """Map the entries of a scheme exactly to another ring: Z to Q or Zp, Q to Z or Zp.
 
-    A right scheme stays right under each of these maps. ValueError when an entry has no image: a
-    proper fraction in Z, a denominator divisible by p in Zp, and anything from Zp to another ring
-    (that needs lifting, which is not a map of entries).
+    A correct scheme stays correct.
+
+    Args:
+      scheme: over "Z" or "Q"; over "Zp" only with the same ring.
+      ring: "Z", "Q" or "Zp".
+
+    Returns:
+      The scheme over `ring`.
+
+    Raises:
+      ValueError: an entry without an image (a proper fraction in Z, a denominator divisible by p
+        in Zp), or a scheme over Zp: use `lifting.lift`.
     """
     p = characteristic(ring)
     if scheme.ring == ring:
@@ -193,31 +239,35 @@ def over(scheme: Scheme, ring: str) -> Scheme:
             return entry
         numerator, denominator = entry.as_integer_ratio()
         if denominator % p == 0:
-            raise ValueError(f"the entry {entry} has no value mod {p}: its denominator is 0 there")
+            raise ValueError(
+                f"the entry {entry} has no value mod {p}: its denominator is 0 mod {p}"
+            )
         return numerator * pow(denominator, -1, p) % p
 
-    u, v, w = (_map(image, factor, object) for factor in scheme.factors)
+    u, v, w = (_map_entries(image, factor) for factor in scheme.factors)
     return Scheme(u, v, w, scheme.sizes, ring)
 
 
-def renumber_c(w: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Renumbers the row-major entries of a rows x columns matrix as those of its transpose.
-
-    Turns the w of one convention of C (rows `k n + i`, a p x n matrix) into the other (`i p + k`).
-    """
-    return (
-        w.reshape(rows, columns, w.shape[1]).transpose(1, 0, 2).reshape(rows * columns, w.shape[1])
-    )
-
-
-# Targets. Written out entry by entry: they are what everything else is held against.
+# Target tensors, written entry by entry, independently of the game's.
 
 
 def matmul_tensor(n: int, m: int, p: int) -> np.ndarray:
-    """The n x m x p matrix multiplication tensor, int64 of shape (n m, m p, p n).
+    """The n x m x p matrix multiplication tensor: the trilinear form trace(A B C).
 
-    `T[i m + j, j p + k, k n + i] = 1` for i < n, j < m, k < p, and 0 elsewhere: the trilinear form
-    trace(A B C), the convention of the released data of Fawzi et al. (Nature 2022).
+    T[i m + j, j p + k, k n + i] = 1 for i < n, j < m, k < p, and 0 elsewhere.
+
+    Args:
+      n: rows of A.
+      m: columns of A.
+      p: columns of B.
+
+    Returns:
+      int64, [n m, m p, p n].
+
+    Raises:
+      ValueError: a size below 1.
+
+    Source: the convention of the released data of Fawzi et al. (2022).
     """
     n, m, p = check_sizes((n, m, p))
     tensor = np.zeros((n * m, m * p, p * n), np.int64)
@@ -229,11 +279,22 @@ def matmul_tensor(n: int, m: int, p: int) -> np.ndarray:
 
 
 def skew_tensor(n: int) -> np.ndarray:
-    """A skew-symmetric n x n matrix times a vector: int64 of shape (n (n-1) / 2, n, n).
+    """The tensor of a skew-symmetric n x n matrix times a vector.
 
-    Mode 0 runs over the pairs i < j in lexicographic order, the entries a_ij above the diagonal;
-    y_i gains a_ij x_j and y_j loses a_ij x_i. Source: Fawzi et al. (Nature 2022), "Algorithm
-    discovery for skew-symmetric matrix-vector multiplication": rank (n-1)(n+2)/2.
+    Mode 0 runs over the entries a_ij above the diagonal, i < j, in lexicographic order: y_i gains
+    a_ij x_j and y_j loses a_ij x_i.
+
+    Args:
+      n: side of the matrix, 2 or more.
+
+    Returns:
+      int64, [n (n - 1) / 2, n, n].
+
+    Raises:
+      ValueError: n below 2.
+
+    Source: Fawzi et al. (2022), "Algorithm discovery for skew-symmetric matrix-vector
+    multiplication", which finds rank (n - 1)(n + 2) / 2.
     """
     if n < 2:
         raise ValueError(f"skew_tensor of n = {n}; expected n >= 2")
@@ -246,10 +307,19 @@ def skew_tensor(n: int) -> np.ndarray:
 
 
 def cyclic_tensor(n: int) -> np.ndarray:
-    """Cyclic convolution of length n, int64 (n, n, n): `T[i, j, (i + j) mod n] = 1`.
+    """The tensor of cyclic convolution of length n: T[i, j, (i + j) mod n] = 1.
 
-    Source: Fawzi et al. (Nature 2022), the circulant experiment: rank n over a field with a
-    primitive n-th root of unity, by the discrete Fourier transform.
+    Args:
+      n: length, 1 or more.
+
+    Returns:
+      int64, [n, n, n].
+
+    Raises:
+      ValueError: n below 1.
+
+    Source: Fawzi et al. (2022), the circulant experiment; the discrete Fourier transform has rank
+    n over a field with a primitive n-th root of unity.
     """
     if n < 1:
         raise ValueError(f"cyclic_tensor of n = {n}; expected n >= 1")
@@ -260,78 +330,17 @@ def cyclic_tensor(n: int) -> np.ndarray:
     return tensor
 
 
-# Schemes that everybody knows.
-
-
-def naive(n: int, m: int, p: int, ring: str = "Z") -> Scheme:
-    """The schoolbook scheme of n x m x p, rank n m p: product (i, j, k) is a_ij b_jk."""
-    n, m, p = check_sizes((n, m, p))
-    u, v, w = (np.zeros((rows, n * m * p), np.int64) for rows in (n * m, m * p, p * n))
-    for r, (i, j, k) in enumerate(np.ndindex(n, m, p)):
-        u[i * m + j, r] = v[j * p + k, r] = w[k * n + i, r] = 1
-    return over(Scheme(u, v, w, (n, m, p), "Z"), ring)
-
-
-def strassen(ring: str = "Z") -> Scheme:
-    """Strassen's 2 x 2 x 2 scheme of rank 7 (Numerische Mathematik 13:354, 1969)."""
-    u = [  # m1 = (a11 + a22)(b11 + b22), m2 = (a21 + a22) b11, ...
-        [1, 0, 1, 0, 1, -1, 0],
-        [0, 0, 0, 0, 1, 0, 1],
-        [0, 1, 0, 0, 0, 1, 0],
-        [1, 1, 0, 1, 0, 0, -1],
-    ]
-    v = [
-        [1, 1, 0, -1, 0, 1, 0],
-        [0, 0, 1, 0, 0, 1, 0],
-        [0, 0, 0, 1, 0, 0, 1],
-        [1, 0, -1, 0, 1, 0, 1],
-    ]
-    w = [  # rows c11, c21, c12, c22: the product comes out transposed
-        [1, 0, 0, 1, -1, 0, 1],
-        [0, 1, 0, 1, 0, 0, 0],
-        [0, 0, 1, 0, 1, 0, 0],
-        [1, -1, 1, 0, 0, 1, 0],
-    ]
-    return over(Scheme(np.array(u), np.array(v), np.array(w), (2, 2, 2), "Z"), ring)
-
-
-def winograd(ring: str = "Z") -> Scheme:
-    """Winograd's 2 x 2 x 2 scheme of rank 7, which needs 15 additions when sums are shared.
-
-    Source: Winograd's variant of Strassen's scheme, as in Probert, SIAM J. Comput. 5:187 (1976).
-    """
-    u = [  # a11, a12, a12 - s2, a22, s1 = a21 + a22, s2 = s1 - a11, a11 - a21
-        [1, 0, 1, 0, 0, -1, 1],
-        [0, 1, 1, 0, 0, 0, 0],
-        [0, 0, -1, 0, 1, 1, -1],
-        [0, 0, -1, 1, 1, 1, 0],
-    ]
-    v = [  # b11, b21, b22, t2 - b21, t1 = b12 - b11, t2 = b22 - t1, b22 - b12
-        [1, 0, 0, 1, -1, 1, 0],
-        [0, 0, 0, -1, 1, -1, -1],
-        [0, 1, 0, -1, 0, 0, 0],
-        [0, 0, 1, 1, 0, 1, 1],
-    ]
-    w = [
-        [1, 1, 0, 0, 0, 0, 0],
-        [1, 0, 0, -1, 0, 1, 1],
-        [1, 0, 1, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1, 1, 1],
-    ]
-    return over(Scheme(np.array(u), np.array(v), np.array(w), (2, 2, 2), "Z"), ring)
-
-
-# The judge.
+# Verification.
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `verify` found. True in a condition exactly when the scheme is right.
+    """The result of `verify`; its truth value is `ok`.
 
     Attributes:
-      ok: every entry of the rebuilt tensor equals the target's.
-      wrong_entries: how many do not.
-      examples: the first of them, each (index (x, y, z), value got, value wanted).
+      ok: whether every entry of the rebuilt tensor equals the target's.
+      wrong_entries: number of entries that differ.
+      examples: the first of them, each (index (x, y, z), the scheme's value, the target's value).
     """
 
     ok: bool
@@ -343,23 +352,28 @@ class Report:
 
     def __str__(self) -> str:
         if self.ok:
-            return "right: every entry of the tensor is reproduced"
-        some = "; ".join(f"T{list(at)} is {got}, wanted {want}" for at, got, want in self.examples)
-        return f"wrong in {self.wrong_entries} entries: {some}"
+            return "correct: every entry of the tensor is reproduced"
+        examples = "; ".join(
+            f"T{list(index)} is {value}, expected {expected}"
+            for index, value, expected in self.examples
+        )
+        return f"wrong in {self.wrong_entries} entries: {examples}"
 
 
-def verify(scheme: Scheme, target=None, examples: int = 5) -> Report:
-    """Rebuilds the whole tensor in exact arithmetic and compares every entry with the target.
+def verify(scheme: Scheme, target: ArrayLike | None = None, examples: int = 5) -> Report:
+    """Rebuild the whole tensor in exact arithmetic and compare every entry with the target.
+
+    Arithmetic is in int64 where a bound on every intermediate value excludes overflow, else in
+    Python's unbounded integers. Over Q each factor is first cleared of its denominators.
 
     Args:
       scheme: any scheme.
-      target: array (I, J, K) of integers (or of Fractions over Q); over Zp it is read mod p.
-        None means the matrix multiplication tensor of `scheme.sizes`.
-      examples: how many differing entries to report.
+      target: [I, J, K] integers, or Fractions over Q; over Zp it is taken mod p. None: the matrix
+        multiplication tensor of `scheme.sizes`.
+      examples: maximum number of differing entries to report.
 
-    Arithmetic is in int64 where a bound on every intermediate value shows that it cannot overflow,
-    and in Python's unbounded integers otherwise; over Q each factor is first cleared of its
-    denominators. A 12 x 12 x 12 scheme of rank 1000 takes a few seconds.
+    Returns:
+      The report, true exactly when the scheme is correct.
 
     Raises:
       ValueError: no target and no sizes, a target of another shape, a floating-point target.
@@ -368,53 +382,57 @@ def verify(scheme: Scheme, target=None, examples: int = 5) -> Report:
         if scheme.sizes is None:
             raise ValueError(f"{scheme!r} has no sizes; give verify the target tensor")
         target = matmul_tensor(*scheme.sizes)
-    target = np.asarray(target)
-    if target.shape != scheme.shape:
-        raise ValueError(f"target has shape {target.shape}; the scheme's tensor has {scheme.shape}")
+    goal, goal_denominator = _integer_target(np.asarray(target), scheme)
     p = characteristic(scheme.ring)
-    # The target passes the same door as the factors; integers need not become Fractions for it.
-    target = _entries(
-        target.reshape(len(target), -1), "Q" if target.dtype == object else "Z", "target"
-    ).reshape(target.shape)
-    target, dt = _cleared(target)
-    if dt != 1 and scheme.ring != "Q":
-        raise ValueError(f"target has proper fractions; expected integers over {scheme.ring!r}")
-    if p:
-        target = target % p
-
-    (u, du), (v, dv), (w, dw) = (_cleared(factor) for factor in scheme.factors)
-    # u v w / (du dv dw) = target / dt, compared as integers: u v w dt = target du dv dw.
+    (u, du), (v, dv), (w, dw) = (_clear_denominators(factor) for factor in scheme.factors)
+    # u v w / (du dv dw) = goal / dg, compared as integers: u v w dg = goal du dv dw.
     denominator = du * dv * dw
-    largest = max(scheme.rank, 1) * dt * largest_entry(u) * largest_entry(v) * largest_entry(w)
-    small = max(largest, denominator * largest_entry(target)) < 2**62
-    u, v, w, target = (array.astype(np.int64 if small else object) for array in (u, v, w, target))
+    bound = max(scheme.rank, 1) * goal_denominator
+    bound *= largest_entry(u) * largest_entry(v) * largest_entry(w)
+    is_small = max(bound, denominator * largest_entry(goal)) < 2**62
+    u, v, w, goal = (x.astype(np.int64 if is_small else object) for x in (u, v, w, goal))
 
-    wrong = 0
-    shown: list[tuple] = []
+    num_wrong = 0
+    shown: list[tuple[tuple[int, int, int], object, object]] = []
     for x in range(u.shape[0]):  # slice by slice: little memory, and zero factors cost nothing
         used = np.flatnonzero(u[x])
-        got = (v[:, used] * u[x, used]) @ w[:, used].T * dt
-        want = target[x] * denominator
+        values = (v[:, used] * u[x, used]) @ w[:, used].T * goal_denominator
+        expected = goal[x] * denominator
         if p:
-            got = got % p
-        different = np.argwhere(got != want)
-        wrong += len(different)
-        for y, z in different[: max(examples - len(shown), 0)].tolist():
-            values = (Fraction(int(value), denominator * dt) for value in (got[y, z], want[y, z]))
-            if scheme.ring != "Q":
-                values = (value.numerator for value in values)
-            shown.append(((x, y, z), *values))
-    return Report(wrong == 0, wrong, tuple(shown))
+            values = values % p
+        differing = np.argwhere(values != expected)
+        num_wrong += len(differing)
+        for y, z in differing[: max(examples - len(shown), 0)].tolist():
+            pair = [
+                Fraction(int(e[y, z]), denominator * goal_denominator) for e in (values, expected)
+            ]
+            value, wanted = pair if scheme.ring == "Q" else [each.numerator for each in pair]
+            shown.append(((x, y, z), value, wanted))
+    return Report(num_wrong == 0, num_wrong, tuple(shown))
 
 
-def _cleared(array: np.ndarray) -> tuple[np.ndarray, int]:
-    """Integers and one denominator d with array = integers / d. int64 arrays pass through."""
+def _integer_target(target: np.ndarray, scheme: Scheme) -> tuple[np.ndarray, int]:
+    """The target as integers over one denominator, reduced mod p; ValueError for a bad one."""
+    if target.shape != scheme.shape:
+        raise ValueError(f"target has shape {target.shape}; the scheme's tensor has {scheme.shape}")
+    # The same checks as for factors; integers need not become Fractions.
+    ring = "Q" if target.dtype == object else "Z"
+    rows = _exact_entries(target.reshape(len(target), -1), ring, "target")
+    goal, denominator = _clear_denominators(rows.reshape(target.shape))
+    if denominator != 1 and scheme.ring != "Q":
+        raise ValueError(f"target has proper fractions; expected integers over {scheme.ring!r}")
+    p = characteristic(scheme.ring)
+    return (goal % p if p else goal), denominator
+
+
+def _clear_denominators(array: np.ndarray) -> tuple[np.ndarray, int]:
+    """Integers and one denominator d with array = integers / d; int64 arrays pass through."""
     if array.dtype != object:
         return array, 1
     d = math.lcm(*{entry.denominator for entry in array.reshape(-1).tolist()})
-    return _map(lambda entry: entry.numerator * (d // entry.denominator), array, object), d
+    return _map_entries(lambda entry: entry.numerator * (d // entry.denominator), array), d
 
 
 def largest_entry(array: np.ndarray) -> int:
-    """A bound on the absolute values, at least 1."""
+    """The largest absolute value of an integer array, or 1 if that is larger."""
     return max(1, int(array.max()), -int(array.min())) if array.size else 1

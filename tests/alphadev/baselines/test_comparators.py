@@ -1,6 +1,4 @@
-"""Comparator-level search: networks that sort, who can serve whom, and kernels that are right on all weak orders."""
-
-import itertools
+"""Comparator-level search: servants, shortest paths, and kernels that sort all weak orders."""
 
 import jax
 import jax.numpy as jnp
@@ -10,99 +8,40 @@ import pytest
 from alphajax.alphadev.baselines import comparators, sorting_networks
 from alphajax.alphadev.baselines.comparators import MAX_X, MAX_Y, MIN_X, MIN_Y
 from alphajax.alphadev.machine import tasks
+from alphajax.alphadev.machine.networks import NETWORKS
 from alphajax.alphadev.programs import proof, routines
-from alphajax.alphadev.programs.references import NETWORKS
 
 
-def bits_of(network, n):
+def sorting(n, width=256):
+    """Random networks of n wires that sort."""
+    config = sorting_networks.Config(n=n, width=width)
+    networks, is_sorting = sorting_networks.grow(config, jax.random.key(0))
+    return np.asarray(networks)[np.asarray(is_sorting)]
+
+
+def servants_of(network, n):
+    """The bits of `find_servants` for one network."""
     tests = jnp.asarray(tasks.weak_orders(n))
-    return np.asarray(comparators.serving(jnp.asarray([network], jnp.int32), tests))[0]
-
-
-def grown(n, seed=0, **settings):
-    config = sorting_networks.Config(n=n, **{"width": 64} | settings)
-    networks, right = sorting_networks.grow(config, jax.random.key(seed))
-    return np.asarray(networks), np.asarray(right)
+    return np.asarray(comparators.find_servants(jnp.asarray([network], jnp.int32), tests))[0]
 
 
 def prove(kernel, n):
-    return proof.prove(routines.routine(kernel.program, n, kernel.outputs), tasks.sort(n))
+    routine = routines.routine(kernel.program, n, kernel.outputs)
+    return proof.prove(routine, tasks.sort(n))
 
 
-def test_networks_that_are_said_to_sort_do_and_no_others():
-    networks, right = grown(5)
-    assert 5 < right.sum() < 64
-    assert [sorting_networks.sorts(x, 5) for x in networks[right]] == [True] * right.sum()
-    assert not any(sorting_networks.sorts(x, 5) for x in networks[~right])
-    assert all(sorting_networks.sorts(NETWORKS[n], n) for n in NETWORKS)
-    again, other = grown(5)[0], grown(5, seed=1)[0]
-    assert np.array_equal(again, networks) and not np.array_equal(other, networks)
-
-
-def name_of(network, n):
-    """A network without the names of its inputs: all ways to relabel them, as sets of comparators."""
-    ways = []
-    for order in itertools.permutations(range(n)):
-        held, comparators = [(i,) for i in order], []
-        for i, j in network:
-            pair = frozenset((held[i], held[j]))
-            comparators.append(pair)
-            held[i], held[j] = ("min", pair), ("max", pair)
-        ways.append(frozenset(comparators))
-    return frozenset(ways)
-
-
-def test_no_network_twice():
-    # With three, the last one first meets the minimum or the maximum.
-    for n, expected in ((3, 2), (4, 1)):
-        networks, right = grown(n)
-        found = networks[right].tolist()
-        assert len(found) == expected == len({name_of(x, n) for x in found})
-    found = grown(5, width=256)
-    found = found[0][found[1]].tolist()
-    assert len(found) > 50 and len({name_of(x, 5) for x in found}) == len(found)
-
-
-@pytest.mark.parametrize("n", [3, 5])  # truth tables of less than a word, and of one
-def test_savings_are_known_before_the_program_is_made(n):
-    """`saves` asks zeros and ones, `serving` all weak orders; they agree on who has an old value to use."""
-    networks, right = grown(n, width=64)
-    places = sorting_networks.pairs(n).tolist()
-    step = jax.jit(
-        lambda wired, c: (sorting_networks.saves(wired, n), sorting_networks._wire(wired, c))
-    )
-    answers = set()
-    for network in networks[right][:20].tolist():
-        plan, wired = (
-            comparators._plan(network, n, bits_of(network, n)),
-            sorting_networks._inputs(n),
-        )
-        for k, comparator in enumerate(network):
-            saves, wired = step(wired, jnp.asarray(comparator))
-            older = [v for v in plan.servants[k] if plan.made_by[v] is None or plan.made_by[v] < k]
-            assert bool(saves[places.index(comparator)]) == bool(older), (network, k)
-            answers.add(bool(older))
-    assert answers == {True, False}
-
-
-def test_longer_networks():
-    networks, right = grown(4, comparators=6)
-    assert networks.shape == (64, 6, 2) and right.any()
-    assert all(sorting_networks.sorts(x, 4) for x in networks[right])
-
-
-def test_who_serves_whom_as_defined():
+def test_servants_are_as_defined():
     network, n = NETWORKS[4], 4
-    bits = bits_of(network, n)
-    held, values = list(range(n)), [tasks.weak_orders(n)[:, i] for i in range(n)]
+    bits = servants_of(network, n)
+    wires, values = list(range(n)), [tasks.weak_orders(n)[:, i] for i in range(n)]
     for i, j in network:
-        x, y = values[held[i]], values[held[j]]
-        held[i], held[j] = len(values), len(values) + 1
+        x, y = values[wires[i]], values[wires[j]]
+        wires[i], wires[j] = len(values), len(values) + 1
         values += [np.minimum(x, y), np.maximum(x, y)]
     assert len(values) == bits.shape[1]
-    held = list(range(n))
+    wires = list(range(n))
     for k, (i, j) in enumerate(network):
-        x, y = values[held[i]], values[held[j]]
+        x, y = values[wires[i]], values[wires[j]]
         for v, w in enumerate(values):
             expected = (
                 MIN_X * all(w[x < y] == x[x < y])
@@ -111,17 +50,17 @@ def test_who_serves_whom_as_defined():
                 + MAX_Y * all(w[y > x] == y[y > x])
             )
             assert bits[k, v] == expected, (k, v)
-        held[i], held[j] = n + 2 * k, n + 2 * k + 1
+        wires[i], wires[j] = n + 2 * k, n + 2 * k + 1
 
 
-@pytest.mark.parametrize("n, shortest", [(2, 4), (3, 11), (4, 20), (5, 32)])
-def test_known_lengths_are_reached(n, shortest):
-    networks, right = grown(n, width=256)
-    found = comparators.shortest(networks[right], n, tasks.weak_orders(n))
-    assert len(found.program) == shortest
-    program = routines.routine(found.program, n, found.outputs)
-    assert len(program) == shortest + 2 * n and proof.prove(program, tasks.sort(n))
-    assert comparators.shortest(networks[right], n, tasks.weak_orders(n), below=shortest) is None
+@pytest.mark.parametrize("n, length", [(2, 4), (3, 11), (4, 20), (5, 32)])
+def test_known_lengths_are_reached(n, length):
+    networks = sorting(n)
+    kernel = comparators.shortest(networks, n, tasks.weak_orders(n))
+    assert len(kernel.program) == length
+    program = routines.routine(kernel.program, n, kernel.outputs)
+    assert len(program) == length + 2 * n and proof.prove(program, tasks.sort(n))
+    assert comparators.shortest(networks, n, tasks.weak_orders(n), below=length) is None
 
 
 SIX = (
@@ -140,82 +79,65 @@ SIX = (
 )
 
 
-def test_a_network_for_six_numbers_in_44():
-    found = comparators.shortest(np.array([SIX]), 6, tasks.weak_orders(6), some=500)
-    assert len(found.program) == 44 and found.network == SIX
-    assert prove(found, 6)
+def test_a_network_of_six_numbers_makes_44_instructions():
+    kernel = comparators.shortest(np.array([SIX]), 6, tasks.weak_orders(6), sample=500)
+    assert len(kernel.program) == 44 and kernel.network == SIX
+    assert prove(kernel, 6)
 
 
-def every_step(network, n, bits, scratch, rng):
-    """A random path, in place of the shortest."""
-    plan, done, kept, steps = comparators._plan(network, n, bits), 0, (), []
-    for _ in network:
+def random_steps(plan, scratch, rng):
+    """A random path; most steps take three instructions if possible."""
+    done, old, steps = 0, (), []
+    for _ in plan.ends:
         ready = [k for k, needs in enumerate(plan.needs) if not done >> k & 1 and not needs & ~done]
         k = int(rng.choice(ready))
-        lives = [w for w in plan.servants[k] if comparators._is_live(plan, w, done)]
-        ways = list(comparators._ways(plan, k, kept, lives, scratch))
-        cheap = [way for way in ways if way[2] == 3]
+        ways = list(plan.ways(k, old, done, scratch))
+        cheap = [way for way in ways if way[0].instructions == 3]
         ways = cheap if cheap and rng.random() < 0.8 else ways
-        step, kept, price = ways[rng.integers(len(ways))]
-        assert price == (4 if step.copied is not None else 3) and len(kept) <= scratch
-        kept = tuple(sorted(set(kept)))
+        step, old = ways[rng.integers(len(ways))]
+        assert step.instructions == (4 if step.copy is not None else 3) and len(old) <= scratch
+        old = tuple(sorted(set(old)))
         done |= 1 << k
         steps.append(step)
     return steps
 
 
-def test_every_way_to_carry_out_a_comparator_is_right():
-    """Random paths: each kind of step occurs, and all programs are right on all weak orders."""
-    rng, kinds, right = np.random.default_rng(0), set(), 0
-    networks, sort = grown(5, width=256)
-    for network in networks[sort][:40].tolist():
-        bits = bits_of(network, 5)
+def kind_of(step, plan):
+    """How a step is executed, without the numbers of its values."""
+    servants, x = plan.servants[step.comparator], plan.ends[step.comparator][0]
+    if step.source is not None:
+        return "source", servants[step.source] & -servants[step.source]
+    if step.copy is not None:
+        return "copy", step.copy == x
+    return "base", servants[step.base] & -servants[step.base], step.leaves == x
+
+
+def test_every_way_to_execute_a_comparator_is_correct():
+    """Random paths use every kind of step, and all of their programs sort all weak orders."""
+    rng, kinds, count = np.random.default_rng(0), set(), 0
+    for network in sorting(5)[:40].tolist():
+        bits = servants_of(network, 5)
+        plan = comparators.make_plan(network, 5, bits)
         for scratch in (1, 2, 3):
-            steps = every_step(network, 5, bits, scratch, rng)
-            plan = comparators._plan(network, 5, bits)
-            for step in steps:
-                how = plan.servants[step.comparator]
-                if step.source is not None:
-                    kinds.add(("source", how[step.source] & -how[step.source]))
-                elif step.copied is not None:
-                    kinds.add(("copy", step.copied == plan.ends[step.comparator][0]))
-                else:
-                    x_stays = step.leaves == plan.ends[step.comparator][0]
-                    kinds.add(("base", how[step.base] & -how[step.base], x_stays))
-            found = comparators.kernel(network, 5, bits, steps, scratch)
-            assert len(found.program) == comparators.length(steps)
-            assert prove(found, 5), (network, steps)
-            right += 1
-    assert right == 120
-    assert {("source", way) for way in (MIN_X, MIN_Y, MAX_X, MAX_Y)} <= kinds
-    assert {
-        ("base", way, x) for way in (MIN_X, MIN_Y, MAX_X, MAX_Y) for x in (True, False)
-    } <= kinds
+            steps = random_steps(plan, scratch, rng)
+            kinds |= {kind_of(step, plan) for step in steps}
+            kernel = comparators.make_kernel(network, 5, bits, steps, scratch)
+            assert len(kernel.program) == sum(step.instructions for step in steps)
+            assert prove(kernel, 5), (network, steps)
+            count += 1
+    assert count == 120
+    ways = (MIN_X, MIN_Y, MAX_X, MAX_Y)
+    assert {("source", way) for way in ways} <= kinds
+    assert {("base", way, x) for way in ways for x in (True, False)} <= kinds
     assert {("copy", True), ("copy", False)} <= kinds
 
 
-def test_a_value_that_serves_on_some_tests_only_is_not_used():
-    """The sample only filters: the kernel is made from all of the tests."""
-    networks, right = grown(5, width=256)
-    found = comparators.shortest(networks[right], 5, tasks.weak_orders(5), some=4)
-    assert prove(found, 5)
+def test_the_sample_only_filters():
+    """A value that serves on the sample alone is not used: the kernel is made from all tests."""
+    kernel = comparators.shortest(sorting(5), 5, tasks.weak_orders(5), sample=4)
+    assert prove(kernel, 5)
 
 
-@pytest.mark.parametrize(
-    "given, message",
-    [
-        ({"n": 9}, "n: received 9; expected 2 to 8"),
-        ({"n": 4, "comparators": 4}, "comparators: received 4; expected 5 to 15"),
-        ({"n": 4, "width": 0}, "width: received 0"),
-        ({"n": 4, "noise": float("nan")}, "noise: received nan"),
-        ({"n": 4, "bonus": -1.0}, "bonus: received -1.0"),
-    ],
-)
-def test_impossible_settings(given, message):
-    with pytest.raises(ValueError, match=message):
-        sorting_networks.Config(**given)
-
-
-def test_more_registers_than_there_are():
+def test_more_registers_than_the_cpu_has_are_refused():
     with pytest.raises(ValueError, match="scratch: received 9; expected 1 to 8"):
         comparators.shortest(np.array([SIX]), 6, tasks.weak_orders(6), scratch=9)

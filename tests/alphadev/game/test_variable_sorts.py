@@ -1,4 +1,4 @@
-"""The game of variable sorts is sound: what it calls right is proved, what is good is legal."""
+"""Variable sorts: programs that the game calls correct are proved, and a short one is legal."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from alphajax.alphadev.programs.proof import prove
 TASK = tasks.variable_sort(3)
 R = TASK.registers
 
-# Asks for the length twice and leaves early; the third number is sorted into two, as in the paper's
-# swap move.  21 instructions, as many as AlphaDev needs.  What DeepMind printed for varsort3 (25)
-# is not for this game: it stores some numbers twice, wrong ones first.
+# Tests the length twice and leaves early; sorts the third number into two, as in the paper's swap
+# move.  21 instructions, as many as AlphaDev's program.  The program that DeepMind printed for
+# varsort3 breaks the masks: it stores some numbers twice, wrong ones first.
 SHORT = [
     (Op.MOV, R + 1, 0),
     (Op.CMP_CONSTANT, R, 1),
@@ -43,7 +43,7 @@ SHORT = [
     (Op.LABEL, 0, 0),
 ]
 
-# Found by a player that took a small item for a length: it compared both with the same constants.
+# Compares a small item with the constants of the length.
 MISTAKEN = [
     (1, 7, 0),
     (1, 8, 1),
@@ -78,41 +78,40 @@ MISTAKEN = [
 ]
 
 
-def test_a_short_program_is_played_move_by_move():
+def test_a_short_program_is_legal_move_by_move():
     program = Program(SHORT, R, 4)
     assert len(program) == 21 and prove(program, TASK)
     game = AssemblyGame(task=TASK, length_limit=30)
     step, state = jax.jit(game.step), jax.jit(game.start)(jnp.int16(30))
-    for triple in SHORT:
-        number = game.number(*triple)
-        assert state.legal[number] and not state.right, triple
-        state, _ = step(state, jnp.int16(number))
-    assert state.right
+    for row in SHORT:
+        action = game.action_index(*row)
+        assert state.legal[action] and not state.correct, row
+        state, _ = step(state, jnp.int16(action))
+    assert state.correct
 
 
-def test_an_item_is_not_taken_for_a_length():
+def test_an_item_cannot_be_compared_with_a_constant():
     assert not prove(Program(MISTAKEN, R, 4), TASK)
-    free = AssemblyGame(task=TASK, restrictions=Restrictions.paper())
-    after = emulator.run(free.rules.start, Program(MISTAKEN, R, 4).fields)
-    assert not free.rules.is_right(after)
     game = AssemblyGame(task=TASK)
+    after = emulator.run(game.rules.initial_machine, Program(MISTAKEN, R, 4).fields)
+    assert not game.rules.is_correct(after)
     with pytest.raises(ValueError, match="CMP_CONSTANT 0, 2"):
-        game.number(Op.CMP_CONSTANT, 0, 2)
+        game.action_index(Op.CMP_CONSTANT, 0, 2)
 
 
-def test_a_jump_that_none_takes_needs_its_label():
+def test_a_jump_that_no_test_takes_needs_its_label():
     game = AssemblyGame(task=TASK, restrictions=Restrictions.paper(), length_limit=30)
     never = [(Op.CMP_CONSTANT, R, 1), (Op.JL, 2, 0)]
     step, state = jax.jit(game.step), jax.jit(game.start)(jnp.int16(30))
-    for triple in [*never, *SHORT]:
-        state, _ = step(state, jnp.int16(game.number(*triple)))
-    assert game.rules.is_right(state.machine) and not state.right
-    state, _ = step(state, jnp.int16(game.number(Op.LABEL, 2)))
-    assert state.right and prove(game.program(state.program), TASK)
+    for row in [*never, *SHORT]:
+        state, _ = step(state, jnp.int16(game.action_index(*row)))
+    assert game.rules.is_correct(state.machine) and not state.correct
+    state, _ = step(state, jnp.int16(game.action_index(Op.LABEL, 2)))
+    assert state.correct and prove(game.program(state.program), TASK)
 
 
-def test_what_lies_behind_a_list_says_nothing():
-    """A network for three numbers, whatever the length; and two strangers that change places."""
+def test_memory_after_a_list_must_stay():
+    """A network for three numbers at any length; a program that swaps two cells after a list."""
     network = [*SHORT[:1], *SHORT[3:8], *SHORT[10:19], (Op.MOV, 0, R + 1), (Op.MOV, 1, R + 2)]
     shifted = [tuple(x - 1 if x > R else x for x in row) for row in network]
     assert prove(Program(shifted, R, 3), tasks.sort(3))
@@ -121,7 +120,7 @@ def test_what_lies_behind_a_list_says_nothing():
     rules = AssemblyGame(task=TASK).rules
     for rows in (network, after_one):
         assert not prove(Program(rows, R, 4), TASK)
-        assert not rules.is_right(emulator.run(rules.start, Program(rows, R, 4).fields))
+        assert not rules.is_correct(emulator.run(rules.initial_machine, Program(rows, R, 4).fields))
 
 
 def instructions():
@@ -135,21 +134,25 @@ def instructions():
     return np.array(rows, np.int8)
 
 
-def test_what_the_game_calls_right_is_proved():
-    """Programs near a right one, most of which no player could write."""
-    rng, free = np.random.default_rng(0), instructions()
+def test_programs_that_the_game_calls_correct_are_proved():
+    """Random changes of a correct program; most of them are no legal games."""
+    rng, pool = np.random.default_rng(0), instructions()
     near = np.zeros((20_000, len(SHORT) + 2, 3), np.int8)
-    for program in near:  # two instructions more, and perhaps others in the place of some
+    for program in near:  # two more instructions, and up to two changed ones
         at = np.sort(rng.choice(len(program), len(SHORT), replace=False))
-        program[:] = free[rng.integers(len(free), size=len(program))]
+        program[:] = pool[rng.integers(len(pool), size=len(program))]
         program[at] = SHORT
         change = at[rng.integers(len(at), size=rng.integers(3))]
         change = change[program[change, 0] < Op.JMP]
-        program[change] = free[rng.integers(len(free), size=len(change))]
+        program[change] = pool[rng.integers(len(pool), size=len(change))]
     rules = AssemblyGame(task=TASK).rules
-    fields = Instruction(*np.moveaxis(near, 2, 0))
-    right = jax.jit(jax.vmap(lambda *f: rules.is_right(emulator.run(rules.start, Instruction(*f)))))
-    found = near[np.asarray(right(*fields))]
-    assert len(found) > 100
-    for rows in found[:200]:
+
+    @jax.jit
+    @jax.vmap
+    def is_correct(*fields):
+        return rules.is_correct(emulator.run(rules.initial_machine, Instruction(*fields)))
+
+    correct = near[np.asarray(is_correct(*np.moveaxis(near, 2, 0)))]
+    assert len(correct) > 100
+    for rows in correct[:200]:
         assert prove(Program(rows, R, 4), TASK), rows.tolist()

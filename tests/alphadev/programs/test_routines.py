@@ -1,4 +1,4 @@
-"""Kernels with loads and stores: AlphaDev's order, moves that are saved, and the same results."""
+"""Routines from kernels: AlphaDev's order of loads and stores, and the same results."""
 
 import numpy as np
 import pytest
@@ -15,28 +15,28 @@ def kernel(*triples, registers=4):
 
 
 def run(program, cells):
-    """Plain Python: registers and memory hold the first numbers, then strange ones."""
+    """Plain Python; the first cells (registers of a kernel) are given, the rest are large."""
     size = program.registers + program.memory
-    held = [1000 + i for i in range(size)]
+    contents = [1000 + i for i in range(size)]
     first = program.registers if program.memory else 0
-    held[first : first + len(cells)] = cells
+    contents[first : first + len(cells)] = cells
     flag = None
     for op, a, b in program.instructions:
         if op == Op.CMP:
-            flag = (held[a] > held[b]) - (held[a] < held[b])
+            flag = (contents[a] > contents[b]) - (contents[a] < contents[b])
         elif op == Op.MOV or flag in CONDITION[op]:
-            held[b] = held[a]
-    return held
+            contents[b] = contents[a]
+    return contents
 
 
 def shape(program):
-    """Cells as they are read, and as they are written."""
+    """Cells in the order of loads, and in the order of stores."""
     r = program.registers
     moves = [(a - r, b - r) for op, a, b in program.instructions if op == Op.MOV]
     return [a for a, _ in moves if a >= 0], [b for _, b in moves if b >= 0]
 
 
-def test_loads_as_late_and_stores_as_early_as_can_be():
+def test_loads_are_late_and_stores_are_early():
     program = routines.routine(kernel(*SORT2, registers=3), 2, (2, 1))
     assert program.instructions == (
         (Op.MOV, 3, 0),
@@ -51,8 +51,8 @@ def test_loads_as_late_and_stores_as_early_as_can_be():
     assert proof.prove(program, tasks.sort(2))
 
 
-def test_moves_that_only_bring_something_to_its_place_are_saved():
-    # A first move of an input, a last move of an output, one nobody reads, one to itself.
+def test_needless_moves_are_removed():
+    # A first move of an input, a last move of an output, an unused one, one to itself.
     moved = kernel((Op.MOV, 1, 3), *((op, *(3 if x == 1 else x for x in ab)) for op, *ab in SORT2))
     for extra in (
         ((*moved.instructions,), (2, 3)),
@@ -67,7 +67,7 @@ def test_moves_that_only_bring_something_to_its_place_are_saved():
 
 
 def test_a_copy_that_is_an_output_becomes_its_store():
-    # Register 3 keeps the minimum while register 2 goes on to be something else.
+    # Register 3 keeps the minimum; register 2 changes afterwards.
     triples = (*SORT2, (Op.MOV, 2, 3), (Op.CMP, 1, 2), (Op.CMOVGE, 1, 2))
     program = routines.routine(kernel(*triples), 2, (3, 2))
     assert len(program) == len(triples) - 1 + 4
@@ -75,27 +75,27 @@ def test_a_copy_that_is_an_output_becomes_its_store():
 
 
 def test_a_cell_is_not_stored_before_it_is_loaded():
-    # The maximum of nothing: cells change places without an instruction.
+    # The cells change places, without an instruction of the kernel.
     program = routines.routine(kernel(registers=2), 2, (1, 0))
     assert shape(program) == ([0, 1], [0, 1]) and run(program, [5, 6])[2:] == [6, 5]
-    # Output 1 is ready before input 1 is wanted.
+    # Output 1 is ready before input 1 is used.
     program = routines.routine(kernel((Op.MOV, 0, 2), (Op.CMP, 0, 1), (Op.CMOVG, 1, 0)), 2, (0, 2))
     assert run(program, [7, 3])[-2:] == [3, 7] and shape(program)[0] == [0, 1]
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_kernel_does_the_same_as_its_routine(seed):
+def test_a_routine_does_the_same_as_its_kernel(seed):
     rng = np.random.default_rng(seed)
     n, registers = 3, 5
-    triples, known = [(Op.CMP, 0, 1)], list(range(n))
+    triples, defined = [(Op.CMP, 0, 1)], list(range(n))
     for _ in range(rng.integers(1, 14)):
         op = int(rng.choice([Op.MOV, Op.MOV, Op.CMP, Op.CMOVL, Op.CMOVGE]))
-        a, b = (int(x) for x in rng.choice(known, 2, replace=False))
+        a, b = (int(x) for x in rng.choice(defined, 2, replace=False))
         if op == Op.MOV:
             b = int(rng.integers(registers))
-            known = sorted({*known, b})
+            defined = sorted({*defined, b})
         triples.append((op, a, b))
-    outputs = [int(x) for x in rng.permutation(known)[:n]]
+    outputs = [int(x) for x in rng.permutation(defined)[:n]]
     program = routines.routine(kernel(*triples, registers=registers), n, outputs)
     reads, writes = shape(program)
     assert reads == [0, 1, 2] and sorted(writes) == [0, 1, 2]
@@ -105,15 +105,16 @@ def test_any_kernel_does_the_same_as_its_routine(seed):
     )
     assert list(fresh) == list(range(len(fresh)))
     for cells in tasks.weak_orders(n).tolist():
-        held, got = run(kernel(*triples, registers=registers), cells), run(program, cells)
+        expected = run(kernel(*triples, registers=registers), cells)
+        contents = run(program, cells)
         for cell, register in enumerate(outputs):
-            assert got[program.registers + cell] == held[register], cells
+            assert contents[program.registers + cell] == expected[register], cells
 
 
 @pytest.mark.parametrize(
     "triples, registers, memory, n, outputs, message",
     [
-        (((Op.MOV, 3, 0),), 3, 1, 2, None, "a kernel with 1 memory cells"),
+        (((Op.MOV, 3, 0),), 3, 1, 2, None, "received a kernel with 1 memory cells"),
         (((Op.JMP, 1, 0), (Op.LABEL, 1, 0)), 3, 0, 2, None, "only mov, cmp and cmov"),
         ((), 3, 0, 4, None, "n: received 4; expected 1 to 3"),
         ((), 3, 0, 2, (0, 0), r"outputs: received \[0, 0\]; expected 2 different"),
@@ -121,6 +122,6 @@ def test_any_kernel_does_the_same_as_its_routine(seed):
         ((), 3, 0, 2, (0,), r"outputs: received \[0\]"),
     ],
 )
-def test_what_is_no_kernel_is_refused(triples, registers, memory, n, outputs, message):
+def test_programs_that_are_no_kernels_are_refused(triples, registers, memory, n, outputs, message):
     with pytest.raises(ProgramError, match=message):
         routines.routine(Program(triples, registers, memory), n, outputs)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from alphajax.alphatensor.game.ranks import matrix_rank, slice_rank_bound
+from alphajax.alphatensor.game.ranks import add_gf3, matrix_rank, rank_gf2, slice_rank_bound
 
 rank = jax.jit(matrix_rank, static_argnums=1)
 bound = jax.jit(slice_rank_bound, static_argnums=1)
@@ -30,11 +30,28 @@ def test_matrix_rank_is_exact(exact_rank, modulus, shape, data):
 
 
 @pytest.mark.parametrize("modulus", [0, 2, 5], ids="mod {}".format)
-def test_ranks_of_many_matrices_at_once(exact_rank, modulus):
+def test_ranks_of_a_batch_are_those_of_its_matrices(exact_rank, modulus):
     matrices = np.random.default_rng(0).integers(-1, 2, (5, 2, 3, 4))
-    found = rank(jnp.asarray(matrices, jnp.int8), modulus)
+    ranks = rank(jnp.asarray(matrices, jnp.int8), modulus)
     exact = [[exact_rank(matrix, modulus) for matrix in pair] for pair in matrices]
-    assert found.tolist() == exact
+    assert ranks.tolist() == exact
+
+
+def test_a_rank_of_packed_rows_is_that_of_the_matrix(exact_rank):
+    matrices = np.random.default_rng(0).integers(0, 2, (20, 4, 5))
+    packed = (matrices << np.arange(5)).sum(axis=-1)
+    ranks = rank_gf2([jnp.asarray(row, jnp.int32) for row in packed.T])
+    assert ranks.tolist() == [exact_rank(matrix, 2) for matrix in matrices]
+
+
+def test_addition_over_gf3_is_that_of_residues():
+    a, b = np.divmod(np.arange(9), 3)
+    bits = 1 << np.arange(9)
+    masks = [tuple(jnp.int32((bits * (x == value)).sum()) for value in (1, 2)) for x in (a, b)]
+    ones, twos = (int(x) for x in add_gf3(*masks))
+    expected = (a + b) % 3
+    assert ones == (bits * (expected == 1)).sum()
+    assert twos == (bits * (expected == 2)).sum()
 
 
 @pytest.mark.parametrize("modulus", [0, 2, 3], ids="mod {}".format)
@@ -47,12 +64,12 @@ def test_slice_rank_bound_is_the_smallest_sum_over_the_modes(exact_rank, modulus
             sum(exact_rank(part, modulus) for part in np.moveaxis(tensor, mode, 0))
             for mode in range(3)
         ]
-        found = int(bound(jnp.asarray(tensor, jnp.int8), modulus))
-        assert found == min(sums)
-        assert (found == 0) == (not (tensor % modulus if modulus else tensor).any())
+        value = int(bound(jnp.asarray(tensor, jnp.int8), modulus))
+        assert value == min(sums)
+        assert (value == 0) == (not (tensor % modulus if modulus else tensor).any())
 
 
-def test_a_slice_is_bounded_by_its_rank_and_not_by_its_entries():
+def test_a_slice_counts_by_its_rank_and_not_by_its_entries():
     tensor = np.zeros((3, 3, 3), np.int8)
     tensor[0] = 1  # nine entries, one term
     assert bound(tensor, 0) == 1

@@ -1,4 +1,4 @@
-"""Targets compute what their name says, and nonsense is refused with what would do."""
+"""Targets are the bilinear maps of their names; wrong arguments are refused."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,10 @@ import pytest
 from alphajax.alphatensor.game import tensors
 from alphajax.alphatensor.game.tensors import TargetError
 
-generator = np.random.default_rng(0)
+
+@pytest.fixture(name="generator")
+def _generator():
+    return np.random.default_rng(0)
 
 
 def apply(target, a, b):
@@ -15,7 +18,7 @@ def apply(target, a, b):
 
 
 @pytest.mark.parametrize("n, m, p", [(1, 1, 1), (2, 2, 2), (2, 3, 4), (4, 1, 3)])
-def test_matmul_multiplies_and_transposes(n, m, p):
+def test_matmul_multiplies_and_transposes(generator, n, m, p):
     a, b = generator.integers(-9, 10, (n, m)), generator.integers(-9, 10, (m, p))
     target = tensors.matmul(n, m, p)
     np.testing.assert_array_equal(apply(target, a.ravel(), b.ravel()), (a @ b).T.ravel())
@@ -24,7 +27,7 @@ def test_matmul_multiplies_and_transposes(n, m, p):
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_skew_multiplies_a_vector(n):
+def test_skew_multiplies_a_vector(generator, n):
     free = generator.integers(-9, 10, n * (n - 1) // 2)
     matrix = np.zeros((n, n), int)
     matrix[np.triu_indices(n, 1)] = free
@@ -35,7 +38,7 @@ def test_skew_multiplies_a_vector(n):
 
 
 @pytest.mark.parametrize("n", [1, 4, 8])
-def test_cyclic_convolves(n):
+def test_cyclic_convolves(generator, n):
     a, b = generator.integers(-9, 10, (2, n))
     expected = np.fft.ifft(np.fft.fft(a) * np.fft.fft(b)).real
     np.testing.assert_allclose(apply(tensors.cyclic(n), a, b), expected, atol=1e-9)
@@ -54,7 +57,7 @@ def test_targets_are_hashable_values():
 
 
 @pytest.mark.parametrize(
-    "text, same",
+    "text, expected",
     [
         ("2,2,3", tensors.matmul(2, 2, 3)),
         (" 2x2x3 ", tensors.matmul(2, 2, 3)),
@@ -63,12 +66,12 @@ def test_targets_are_hashable_values():
         ("cyclic8", tensors.cyclic(8)),
     ],
 )
-def test_parse(text, same):
-    assert tensors.parse(text) == same
+def test_parse(text, expected):
+    assert tensors.parse(text) == expected
 
 
 @pytest.mark.parametrize("partition", [[[1, 2, 3]], [[1, 3], [2]], [[3], [1], [2]]])
-def test_the_cubes_and_what_is_left_are_the_product(partition):
+def test_the_cubes_and_the_remaining_tensor_are_the_product(partition):
     target = tensors.matmul_without_cubes(3, partition)
     cubes = [np.einsum("i,j,k->ijk", *[np.array(cube)] * 3) for cube in target.cubes]
     assert len(cubes) == len(partition)
@@ -77,7 +80,7 @@ def test_the_cubes_and_what_is_left_are_the_product(partition):
     assert target.sizes == (3, 3, 3) and target.name == "3,3,3"
 
 
-def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
+def test_a_file_gives_the_tensor_that_was_saved(generator, tmp_path):
     array = generator.integers(-3, 4, (2, 3, 4))
     np.save(tmp_path / "mine.npy", array)
     target = tensors.parse(str(tmp_path / "mine.npy"))
@@ -86,7 +89,7 @@ def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "build, says",
+    "build, message",
     [
         (lambda: tensors.matmul(0, 2, 2), "received 0"),
         (lambda: tensors.matmul(2, 2, 13), "from 1 to 12"),
@@ -105,11 +108,38 @@ def test_a_file_gives_the_tensor_that_was_saved(tmp_path):
         (lambda: tensors.from_array(np.full((1, 1, 1), 0.5)), "expected integers"),
         (lambda: tensors.from_array(np.full((1, 1, 1), 2**15)), "expected below 32768"),
         (lambda: tensors.from_array(np.full((1, 1, 1), -(2**40))), "expected below 32768"),
+        (lambda: tensors.from_array(np.full((1, 1, 1), 2**63, np.uint64)), "expected below 32768"),
+        (lambda: tensors.from_array(np.full((1, 1, 1), -(2**63))), "expected below 32768"),
+        (lambda: tensors.from_array(np.ones((1, 1, 1))), "dtype float64; expected integers"),
+        (lambda: tensors.from_array(np.full((1, 1, 1), np.nan)), "expected integers"),
+        (lambda: tensors.from_array(np.full((1, 1, 1), 1j)), "expected integers"),
+        (lambda: tensors.from_array(np.ones((2, 2, 2), int), sizes=(2, 2, 2)), r"\(4, 4, 4\)"),
+        (lambda: tensors.matmul(-1, 2, 2), "received -1; expected a whole number"),
+        (lambda: tensors.cyclic(0), "received 0"),
+        (lambda: tensors.skew(13), "from 1 to 12"),
+        (lambda: tensors.Target("mine", (2, 2, 2), b"1234"), "received 4 bytes.*expected 32"),
     ],
 )
-def test_nonsense_is_refused(build, says):
-    with pytest.raises(TargetError, match=says):
+def test_wrong_values_are_refused(build, message):
+    with pytest.raises(TargetError, match=message):
         build()
+
+
+@pytest.mark.parametrize("size", [2.0, 2.5, "2", True, None])
+def test_a_size_that_is_no_int_is_refused(unchecked_types, size):
+    for build in (lambda: tensors.matmul(2, size, 2), lambda: tensors.cyclic(size)):
+        with pytest.raises(TargetError, match=r"received .*; expected a whole number from 1 to 12"):
+            build()
+
+
+def test_rows_of_unequal_lengths_are_refused(unchecked_types):
+    with pytest.raises(TargetError, match="received rows of unequal lengths"):
+        tensors.from_array([[[1, 2], [3]]])
+
+
+def test_nested_lists_and_booleans_are_arrays():
+    assert tensors.from_array([[[1, -2]]]).array.tolist() == [[[1, -2]]]
+    assert tensors.from_array(np.ones((1, 1, 2), bool)).array.tolist() == [[[1, 1]]]
 
 
 @pytest.mark.parametrize("content", [b"", b"not numpy", b"\x93NUMPY\x01\x00"])

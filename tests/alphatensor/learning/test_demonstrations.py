@@ -1,11 +1,13 @@
-"""Demonstrations end at zero, in as many moves as they say, by the moves that they teach."""
+"""Demonstrations: the terms that remain sum to the residual, and the labels are among them."""
 
 import functools
 
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from alphajax.alphatensor.game.moves import Ring, canonical
 from alphajax.alphatensor.game.tensor_game import TensorGame
@@ -15,6 +17,7 @@ from alphajax.alphatensor.learning import demonstrations as demos
 RINGS = [Ring(0, 1), Ring(0, 2), Ring(2), Ring(3)]
 ring_id = "{0.name} {0.bound}".format
 LABELS = 3
+seeds = st.integers(0, 2**31 - 1)
 
 
 def plain_tensor(factors, ring):
@@ -22,115 +25,217 @@ def plain_tensor(factors, ring):
     return ring.reduce(np.einsum("ri,rj,rk->ijk", u, v, w))
 
 
+def plain_orbit(move, game):
+    """The distinct terms of a move's orbit under cycles of the modes, as tensors."""
+    shifts = range(3) if game.symmetries else (0,)
+    images = [plain_tensor(np.roll(move, shift, axis=0)[None], game.ring) for shift in shifts]
+    return list({image.tobytes(): image for image in images}.values())
+
+
+def plain_sum(moves, game):
+    """The sum of all orbits' terms, and how many terms these are."""
+    terms = [term for move in np.asarray(moves) for term in plain_orbit(move, game)]
+    return game.ring.reduce(sum(terms, np.zeros([game.side] * 3, np.int64))), len(terms)
+
+
 random_factors = jax.jit(demos.random_factors, static_argnums=(1, 2, 4, 5))
-position = jax.jit(demos.position, static_argnames=("game", "labels"))
+make_position = jax.jit(demos.make_position, static_argnames=("game", "labels"))
+sample_synthetic = jax.jit(demos.sample_synthetic, static_argnums=(3, 4, 5, 6))
 
 
 def make(ring, history=2):
     return TensorGame(targets=(matmul(1, 2, 2), matmul(2, 1, 2)), ring=ring, history=history)
 
 
-@functools.cache
-def batch(ring, order_free):
-    """Sixteen synthetic positions, limits 4 and 3, of two sizes."""
-    game = make(ring)
-    limits = jnp.array([4, 3] * 8)
-    dims = jnp.asarray(np.array([t.shape for t in game.targets] * 8, np.int8))
-    synthetic = jax.jit(demos.synthetic, static_argnums=(3, 4, 5, 6))
-    return (
-        game,
+GAMES = {
+    "Z": make(Ring()),
+    "Z up to 2": make(Ring(0, 2)),
+    "Z2": make(Ring(2)),
+    "Z3": make(Ring(3)),
+    "Z, cyclic": TensorGame(targets=(matmul(2, 2, 2),), history=8, symmetries=("cyclic",)),
+    "Z2, cyclic": TensorGame(
+        targets=(matmul(2, 2, 2),), ring=Ring(2), history=8, symmetries=("cyclic",)
+    ),
+}
+games = pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
+
+
+@games
+@settings(max_examples=6)
+@given(seed=seeds)
+def test_synthetic_terms_that_remain_sum_to_the_residual(game, seed):
+    """All of them are labelled here, with equal weights."""
+    count = 16
+    limits = jnp.asarray(np.random.default_rng(seed).integers(1, game.max_moves + 1, count))
+    dims = np.array([target.shape for target in game.targets] * count, np.int8)[:count]
+    positions = sample_synthetic(
+        jax.random.key(seed),
         limits,
-        dims,
-        synthetic(jax.random.key(0), limits, dims, game, demos.Distribution(), LABELS, order_free),
+        jnp.asarray(dims),
+        game,
+        demos.Distribution(),
+        game.max_moves,
+        True,
     )
+    for b in range(count):
+        weights = np.asarray(positions.weights[b])
+        labels = np.asarray(positions.actions[b])[weights > 0]
+        total, terms = plain_sum(labels, game)
+        np.testing.assert_array_equal(total, positions.observation.residual[b])
+        assert positions.value[b] == -terms
+        np.testing.assert_allclose(weights[weights > 0], 1 / len(labels), rtol=1e-6)
+        assert 1 <= positions.observation.remaining[b] <= limits[b]
+
+
+@functools.cache
+def archived_positions(game, order_free):
+    """A jitted function: positions of one game, for many keys."""
+    sample = functools.partial(
+        demos.sample_archived, game=game, labels=8 if order_free else 1, order_free=order_free
+    )
+    return jax.jit(jax.vmap(sample, in_axes=(0, None, None, None, None)))
+
+
+@pytest.mark.parametrize("order_free", [False, True], ids=["own order", "any order"])
+@pytest.mark.parametrize("name", ["Z", "Z2", "Z, cyclic", "Z2, cyclic"])
+@settings(max_examples=6)
+@given(seed=seeds, count=st.integers(1, 8))
+def test_archived_moves_that_remain_sum_to_the_residual(name, order_free, seed, count):
+    """The moves played and those that remain are the game, each once."""
+    game = TensorGame(
+        targets=(matmul(2, 2, 2),),
+        ring=GAMES[name].ring,
+        history=8,
+        symmetries=GAMES[name].symmetries,
+    )
+    generator = np.random.default_rng(seed)
+    # Distinct moves in a random order.
+    moves = generator.integers(game.ring.lowest, game.ring.lowest + game.ring.base, (64, 3, 4))
+    moves = moves[moves.any(axis=-1).all(axis=-1)].astype(np.int8)
+    moves = np.asarray(canonical(jnp.asarray(moves), game.ring))
+    moves = np.unique(moves, axis=0)
+    moves = moves[generator.permutation(len(moves))[:count]]
+    whole, rank = plain_sum(moves, game)
+    factors = np.zeros((8, 3, 4), np.int8)
+    factors[: len(moves)] = moves
+    limit = rank + int(generator.integers(3))
+    sample = archived_positions(game, order_free)
+    positions = sample(
+        jax.random.split(jax.random.key(seed), 8),
+        jnp.asarray(factors),
+        jnp.int32(rank),
+        jnp.int32(limit),
+        jnp.full(3, 4, jnp.int8),
+    )
+    known = {move.tobytes() for move in moves}
+    for b in range(8):
+        residual = np.asarray(positions.observation.residual[b], int)
+        past = np.asarray(positions.observation.past[b])
+        past = past[past.any(axis=(1, 2))]
+        played, cost = plain_sum(past, game)
+        np.testing.assert_array_equal(game.ring.reduce(residual + played), whole)
+        assert positions.value[b] == cost - rank < 0
+        assert positions.observation.remaining[b] == limit - cost
+        labels = np.asarray(positions.actions[b])[np.asarray(positions.weights[b]) > 0]
+        remaining = known - {move.tobytes() for move in past}
+        assert len(remaining) == len(known) - len(past)
+        if order_free:
+            assert {move.tobytes() for move in labels} == remaining
+        else:
+            assert len(labels) == 1 and labels[0].tobytes() in remaining
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
 def test_random_factors_are_canonical_moves_inside_their_dims(ring):
     dims = jnp.array([[4, 3, 1], [2, 4, 4]], jnp.int8)
     distribution = demos.Distribution(min_density=0.1, max_density=0.2)
-    draw = jax.jit(lambda key: demos.random_factors(key, (2, 2000), 4, dims, ring, distribution))
-    found = np.asarray(draw(jax.random.key(0)))
-    assert found.shape == (2, 2000, 3, 4) and found.dtype == np.int8
-    assert found.any(axis=-1).all(), "a factor is zero"
+    factors = random_factors(jax.random.key(0), (2, 2000), 4, dims, ring, distribution)
+    factors = np.asarray(factors)
+    assert factors.shape == (2, 2000, 3, 4) and factors.dtype == np.int8
+    assert factors.any(axis=-1).all(), "a factor is zero"
     for game in range(2):
         for mode in range(3):
-            assert not found[game, :, mode, dims[game, mode] :].any()
-    np.testing.assert_array_equal(canonical(jnp.asarray(found), ring), found)
+            assert not factors[game, :, mode, dims[game, mode] :].any()
+    np.testing.assert_array_equal(canonical(jnp.asarray(factors), ring), factors)
     every = set(range(ring.modulus)) if ring.modulus else set(range(-ring.bound, ring.bound + 1))
-    assert set(np.unique(found)) == every
+    assert set(np.unique(factors)) == every
 
 
-def test_the_density_is_the_one_asked_for():
+def test_densities_are_uniform_between_the_bounds():
     dims = jnp.full((64, 3), 16)
     distribution = demos.Distribution(min_density=0.2, max_density=0.6)
-    draw = jax.jit(lambda key: demos.random_factors(key, (64, 8), 16, dims, Ring(2), distribution))
-    used = np.asarray(draw(jax.random.key(0))).mean(axis=(1, 2, 3))  # one for each demonstration
-    assert abs(used.mean() - 0.4) < 0.05
-    assert used.min() > 0.12 and used.max() < 0.68 and used.std() > 0.08
+    factors = random_factors(jax.random.key(0), (64, 8), 16, dims, Ring(2), distribution)
+    densities = np.asarray(factors).mean(axis=(1, 2, 3))  # one for each demonstration
+    assert abs(densities.mean() - 0.4) < 0.05
+    assert densities.min() > 0.12 and densities.max() < 0.68 and densities.std() > 0.08
 
 
-@pytest.mark.parametrize("order_free", [False, True], ids=["in order", "in any order"])
+@functools.cache
+def batch(ring, order_free):
+    """Sixteen synthetic positions, with limits 4 and 3, of two sizes."""
+    game = make(ring)
+    limits = jnp.array([4, 3] * 8)
+    dims = jnp.asarray(np.array([t.shape for t in game.targets] * 8, np.int8))
+    key = jax.random.key(0)
+    positions = sample_synthetic(key, limits, dims, game, demos.Distribution(), LABELS, order_free)
+    return limits, dims, positions
+
+
+@pytest.mark.parametrize("order_free", [False, True], ids=["own order", "any order"])
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
-def test_a_position_says_how_it_ends(ring, order_free):
-    """Replaying what remains ends at zero, whatever the order; the labels are among it."""
-    _game, limits, dims, found = batch(ring, order_free)
-    left = -np.asarray(found.value)
-    # Some have one term too many for the moves allowed: a network must know a dead end.
-    assert ((left >= 1) & (left <= limits + 1)).all()
-    np.testing.assert_allclose(np.asarray(found.weights).sum(axis=1), 1, rtol=1e-6)
-    played = limits - found.observation.remaining
+def test_terms_that_remain_and_moves_allowed_vary_independently(ring, order_free):
+    limits, dims, positions = batch(ring, order_free)
+    unplayed = -np.asarray(positions.value)
+    # Some need one term more than any move limit allows: the value must learn dead ends.
+    assert ((unplayed >= 1) & (unplayed <= limits + 1)).all()
+    np.testing.assert_allclose(np.asarray(positions.weights).sum(axis=1), 1, rtol=1e-6)
+    played = limits - positions.observation.remaining
     assert ((played >= 0) & (played < limits)).all()
-    assert (left > found.observation.remaining).any()
-    assert len(set(left)) > 1 and len(set(played.tolist())) > 1
-    np.testing.assert_array_equal(found.observation.dims, dims)
+    assert (unplayed > positions.observation.remaining).any()
+    assert len(set(unplayed)) > 1 and len(set(played.tolist())) > 1
+    np.testing.assert_array_equal(positions.observation.dims, dims)
     for b in range(16):
-        good = np.asarray(found.actions[b])[np.asarray(found.weights[b]) > 0]
-        assert len(good) == (min(left[b], LABELS) if order_free else 1)
-        if left[b] == len(good):  # all that remains is taught: it must be the residual
-            np.testing.assert_array_equal(plain_tensor(good, ring), found.observation.residual[b])
-        past = np.asarray(found.observation.past[b]).any(axis=(1, 2))
+        labels = np.asarray(positions.actions[b])[np.asarray(positions.weights[b]) > 0]
+        assert len(labels) == (min(unplayed[b], LABELS) if order_free else 1)
+        past = np.asarray(positions.observation.past[b]).any(axis=(1, 2))
         np.testing.assert_array_equal(past, np.arange(2) < played[b])
 
 
 @pytest.mark.parametrize("ring", RINGS, ids=ring_id)
-@pytest.mark.parametrize("remaining, played", [(3, 1), (1, 0), (2, 3), (4, 2)])
-def test_replaying_a_demonstration_ends_at_zero(ring, remaining, played):
+@pytest.mark.parametrize("unplayed, played", [(3, 1), (1, 0), (2, 3), (4, 2)])
+def test_a_position_shows_the_newest_moves_and_the_moves_left(ring, unplayed, played):
     game, dims = make(ring), jnp.array([2, 4, 2], jnp.int8)
-    draw = random_factors(
-        jax.random.key(3), (1, 6), game.side, dims[None], ring, demos.Distribution()
-    )
-    factors, limit = draw[0], remaining + played + 1
-    found = position(
+    key, distribution = jax.random.key(3), demos.Distribution()
+    factors = random_factors(key, (1, 6), game.side, dims[None], ring, distribution)[0]
+    limit = unplayed + played + 1
+    position = make_position(
         jnp.linspace(0, 0.9, 6),
         factors,
-        jnp.int32(remaining),
+        jnp.int32(unplayed),
         jnp.int32(played),
         jnp.int32(limit),
         dims,
         game=game,
         labels=LABELS,
     )
-    residual = np.asarray(found.observation.residual, np.int64)
-    assert found.value == -remaining
-    assert found.observation.remaining == limit - played
-    # The moves already played are the next ones in the list, the newest first.
-    newest = [np.asarray(factors[remaining + i]) for i in range(min(played, 2))]
-    for past, term in zip(found.observation.past, newest, strict=False):
+    assert position.value == -unplayed
+    assert position.observation.remaining == limit - played
+    np.testing.assert_array_equal(
+        plain_tensor(factors[:unplayed], ring), position.observation.residual
+    )
+    newest = [np.asarray(factors[unplayed + i]) for i in range(min(played, 2))]
+    for past, term in zip(position.observation.past, newest, strict=False):
         np.testing.assert_array_equal(past, term)
-    for term in factors[:remaining]:
-        residual = ring.reduce(residual - plain_tensor(term[None], ring))
-    assert not residual.any()
 
 
-def test_every_remaining_term_is_taught_equally_often():
+def test_every_remaining_term_is_labelled_equally_often():
     game = make(Ring(2))
     one_hot = jnp.eye(4, dtype=jnp.int8)
     factors = jnp.stack([one_hot, one_hot, one_hot], axis=1)  # four different terms
     build = functools.partial(
-        demos.position,
+        demos.make_position,
         factors=factors,
-        remaining=jnp.int32(3),
+        unplayed=jnp.int32(3),
         played=jnp.int32(1),
         limit=jnp.int32(4),
         dims=jnp.array([4, 4, 4], jnp.int8),
@@ -145,45 +250,29 @@ def test_every_remaining_term_is_taught_equally_often():
 
 
 @pytest.mark.parametrize("order_free", [False, True], ids=["own order", "any order"])
-def test_positions_of_a_finished_game(order_free):
-    """Any position of the game must be completed by moves of the game that were not played."""
-    ring = Ring(2)
-    game = make(ring, history=4)
+def test_every_position_of_a_finished_game_occurs(order_free):
+    game = make(Ring(2), history=4)
     one_hot = np.eye(4, dtype=np.int8)
-    factors = jnp.asarray(np.stack([one_hot] * 3, axis=1))
-    rank = 3  # the fourth is padding: it must never be seen
-    factors = factors.at[3].set(0)
+    factors = jnp.asarray(np.stack([one_hot] * 3, axis=1)).at[3].set(0)  # three moves
     build = functools.partial(
-        demos.from_finished,
+        demos.sample_archived,
         factors=factors,
-        rank=jnp.int32(rank),
+        rank=jnp.int32(3),
         limit=jnp.int32(3),
         dims=jnp.array([4, 4, 4], jnp.int8),
         game=game,
         labels=1,
         order_free=order_free,
     )
-    found = jax.jit(jax.vmap(build))(jax.random.split(jax.random.key(0), 300))
-    lefts, nexts = set(), set()
-    for b in range(300):
-        left = int(-found.value[b])
-        residual = np.asarray(found.observation.residual[b])
-        diagonal = residual[np.arange(4), np.arange(4), np.arange(4)]
-        past = np.asarray(found.observation.past[b])
-        seen = past[:, 0].argmax(axis=-1)[past.any(axis=(1, 2))]
-        # Played and remaining terms share out the game, with nothing twice.
-        assert diagonal.sum() == left == residual.sum()
-        assert sorted([*seen, *np.flatnonzero(diagonal)]) == [0, 1, 2]
-        assert found.observation.remaining[b] == left
-        taught = int(np.asarray(found.actions[b, 0, 0]).argmax())
-        assert diagonal[taught]
-        lefts.add(left)
-        nexts.add((left, taught))
-        if not order_free and left == 3:
-            assert taught in (0, 2)  # the first move, or the last swapped with it
-    assert lefts == {1, 2, 3}
+    positions = jax.jit(jax.vmap(build))(jax.random.split(jax.random.key(0), 300))
+    unplayed = (-np.asarray(positions.value)).astype(int).tolist()
+    labels = np.asarray(positions.actions[:, 0, 0]).argmax(axis=-1).tolist()
+    assert set(unplayed) == {1, 2, 3}
+    pairs = set(zip(unplayed, labels, strict=True))
     if order_free:
-        assert nexts == {(left, term) for left in (1, 2, 3) for term in (0, 1, 2)}
+        assert pairs == {(count, move) for count in (1, 2, 3) for move in (0, 1, 2)}
+    else:  # The first move is next, or the last one swapped with it.
+        assert {move for count, move in pairs if count == 3} == {0, 2}
 
 
 def test_swap_with_last_swaps_one_move_with_the_last():
@@ -193,15 +282,34 @@ def test_swap_with_last_swaps_one_move_with_the_last():
     assert orders == {(3, 1, 2, 0, 4), (0, 3, 2, 1, 4), (0, 1, 3, 2, 4), (0, 1, 2, 3, 4)}
 
 
+def test_all_shapes_draws_lengths_and_few_terms():
+    game = TensorGame(targets=(matmul(2, 2, 2),), ring=Ring(2), history=0)
+    dims = jnp.full((256, 3), 4, jnp.int8)
+    distribution = demos.Distribution(all_shapes=True, max_terms=5)
+    positions = sample_synthetic(
+        jax.random.key(0), jnp.full(256, 8), dims, game, distribution, 5, True
+    )
+    lengths = np.asarray(positions.observation.dims, int)
+    assert set(np.unique(lengths)) == {1, 2, 3, 4}
+    outside = np.arange(4) >= lengths[:, :, None]
+    assert not (np.asarray(positions.actions) * outside[:, None]).any()
+    terms = -np.asarray(positions.value)
+    # A general tensor of shape (i, j, k) has i j k entries; a term has i + j + k - 2 parameters.
+    bound = np.ceil(lengths.prod(axis=1) / np.maximum(lengths.sum(axis=1) - 2, 1))
+    assert (terms <= np.minimum(bound, 5)).all() and terms.max() > 2
+    assert positions.observation.remaining.max() <= 5, "more moves than can remain"
+
+
 @pytest.mark.parametrize(
-    "arguments, says",
+    "arguments, message",
     [
         (dict(min_density=0.0), "0 < min_density"),
         (dict(min_density=0.6, max_density=0.5), "min_density <= max_density"),
         (dict(max_density=1.5), "<= 1"),
-        (dict(cubes=2.0), "expected 0..1"),
+        (dict(max_terms=-1), "max_terms: received -1"),
+        (dict(small_orbit_share=2.0), "small_orbit_share: received 2.0; expected 0..1"),
     ],
 )
-def test_nonsense_is_refused(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_distributions_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         demos.Distribution(**arguments)

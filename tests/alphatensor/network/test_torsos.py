@@ -1,4 +1,4 @@
-"""What each torso looks at, and the rank profiles of the cheap one."""
+"""Torsos: which parts of an observation each place of the memory depends on."""
 
 import functools
 
@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 
 from alphajax.alphatensor.game.moves import Ring
-from alphajax.alphatensor.game.symmetry import cycled, group
+from alphajax.alphatensor.game.rank_profiles import probes
+from alphajax.alphatensor.game.symmetry import group, mode_cycle
 from alphajax.alphatensor.game.tensor_game import Observation
-from alphajax.alphatensor.network.torsos import (
-    AttentiveTorso,
-    DenseTorso,
-    attend,
-    largest_weight,
-    probe_vectors,
-    probes,
-    rank_profiles,
-)
+from alphajax.alphatensor.network.torsos import AttentiveTorso, DenseTorso, attend
 
 S, T = 3, 2
 
@@ -41,25 +34,25 @@ def attentive(blocks, dtype="float32"):
 
 @functools.cache
 def jacobians(blocks):
-    """How much each of the 3 S S places of the memory depends on the residual and the past."""
+    """Whether each of the 3 S S places of the memory depends on each entry of residual and past."""
     torso, obs = attentive(blocks), observation()
     params = jax.jit(torso.init)(jax.random.key(1), obs)
-    # A probe, because the layer norm at the end makes plain sums constant.
-    probe = jax.random.normal(jax.random.key(2), (8,))
+    # A random projection: the final layer norm makes plain sums constant.
+    projection = jax.random.normal(jax.random.key(2), (8,))
 
-    def places(residual, past):
+    def project(residual, past):
         memory = torso.apply(params, obs._replace(residual=residual, past=past))
-        return memory[0] @ probe
+        return memory[0] @ projection
 
-    residual, past = jax.jit(jax.jacobian(places, argnums=(0, 1)))(obs.residual, obs.past)
+    residual, past = jax.jit(jax.jacobian(project, argnums=(0, 1)))(obs.residual, obs.past)
     return (
         np.abs(np.asarray(residual)[:, 0]).reshape(3, S, S, S, S, S) > 0,
         np.abs(np.asarray(past)[:, 0]).reshape(3, S, S, -1).sum(axis=-1) > 0,
     )
 
 
-def test_a_cell_of_a_grid_starts_from_its_own_fibre():
-    """Grid g is indexed by modes g and g + 1; the mode left over is its features."""
+def test_without_blocks_a_grid_cell_depends_on_its_own_fibre():
+    """Grid g is indexed by modes g and g + 1; the third mode gives its features."""
     residual, past = jacobians(0)
     for i, j in np.ndindex(S, S):
         for grid, fibre in enumerate(
@@ -71,111 +64,65 @@ def test_a_cell_of_a_grid_starts_from_its_own_fibre():
     assert past.any()
 
 
-def test_one_block_of_attentive_modes_spreads_as_far_as_its_shared_axes():
+def test_one_block_connects_grids_along_their_shared_modes():
     residual, _ = jacobians(1)
-    # The last pair joined is (2, 0), along mode 0; grid 1 was last joined with grid 0 and then 2.
-    assert residual[0].all(axis=(-3, -2, -1)).all(), "grid 0 sees everything"
-    assert residual[2].all(axis=(-3, -2, -1)).all(), "grid 2 sees everything"
+    # The last pair joined is (2, 0), along mode 0; grid 1 is joined before.
+    assert residual[0].all(axis=(-3, -2, -1)).all(), "grid 0 depends on everything"
+    assert residual[2].all(axis=(-3, -2, -1)).all(), "grid 2 depends on everything"
     assert residual[1].sum() > 3 * jacobians(0)[0][1].sum()
 
 
-def test_two_blocks_see_everything_everywhere():
+def test_with_two_blocks_every_cell_depends_on_every_entry():
     assert jacobians(2)[0].all()
 
 
-def test_moves_left_are_seen():
+def test_the_memory_depends_on_the_moves_left():
     for torso in (attentive(1), DenseTorso(Ring(2), 8, 1, 1, 6, 1, jnp.dtype("float32"))):
         obs = observation(jnp.int8)
         params = jax.jit(torso.init)(jax.random.key(1), obs)
-        look = jax.jit(torso.apply)
-        other = look(params, obs._replace(remaining=jnp.array([1], jnp.int16)))
-        assert not np.allclose(look(params, obs), other)
+        apply = jax.jit(torso.apply)
+        other = apply(params, obs._replace(remaining=jnp.array([1], jnp.int16)))
+        assert not np.allclose(apply(params, obs), other)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_memory_has_the_shape_and_precision_asked_for(dtype):
+def test_memory_has_the_configured_shape_and_precision(dtype):
     obs = observation(jnp.int8)
     obs = jax.tree.map(lambda x: jnp.concatenate([x, x]), obs)
-    for torso, places in (
+    for torso, size in (
         (attentive(1, dtype), 3 * S * S),
         (DenseTorso(Ring(), 8, 1, 1, 6, 2, jnp.dtype(dtype)), 1),
     ):
         params = jax.eval_shape(torso.init, jax.random.key(0), obs)
         assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
         memory = jax.eval_shape(torso.apply, params, obs)
-        assert memory.shape == (2, places, 8) and memory.dtype == dtype
+        assert memory.shape == (2, size, 8) and memory.dtype == dtype
 
 
-def test_attend_is_softmax_attention():
+def test_attend_equals_softmax_attention_in_numpy():
     generator = np.random.default_rng(0)
     q = generator.standard_normal((2, 3, 2, 4), np.float32)
     k, v = generator.standard_normal((2, 2, 5, 2, 4), np.float32)
     mask = np.arange(5) <= np.arange(3)[:, None] + 1
-    found = attend(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), jnp.asarray(mask)[None, None])
+    attended = attend(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v), jnp.asarray(mask)[None, None])
     for b, i, h in np.ndindex(2, 3, 2):
         weights = np.exp(k[b, :, h] @ q[b, i, h] / 2) * mask[i]
         expected = weights @ v[b, :, h] / weights.sum()
-        np.testing.assert_allclose(found[b, i, h], expected, rtol=1e-4)
+        np.testing.assert_allclose(attended[b, i, h], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("prime", [2, 3])
-def test_probe_vectors_are_all_of_low_weight_up_to_scale(prime):
-    found = probe_vectors(4, prime, 2)
-    every = {
-        vector
-        for vector in np.ndindex(*[prime] * 4)
-        if 1 <= np.count_nonzero(vector) <= 2 and vector[np.flatnonzero(vector)[0]] == 1
-    }
-    assert {tuple(x) for x in found} == every and len(found) == len(every)
-    assert len(probe_vectors(2, 2, 4)) == 3  # more weight than entries
-
-
-@pytest.mark.parametrize("prime", [2, 3, 5])
-def test_rank_profiles_are_ranks_of_contractions(exact_rank, prime):
-    residual = np.random.default_rng(0).integers(-1, 2, (2, S, S, S))
-    for mode, size in enumerate((S, S - 1, S)):
-        known = np.moveaxis(residual, mode + 1, 1).copy()
-        known[:, size:] = 0
-        vectors = probe_vectors(size, prime, 2)
-        found = jax.jit(lambda x: rank_profiles(x, prime, vectors, mode))(  # noqa: B023
-            jnp.asarray(np.moveaxis(known, 1, mode + 1), jnp.int8)
-        )
-        assert found.shape == (2, len(vectors))
-        for b, index in np.ndindex(*found.shape):
-            matrix = np.tensordot(vectors[index], known[b, :size], (0, 0))
-            assert found[b, index] == exact_rank(matrix, prime)
-    # Modes of three lengths, the longer of the other two first and last.
-    for shape in ((3, 4, 2), (2, 3, 4), (4, 2, 3)):
-        cut = np.random.default_rng(1).integers(-1, 2, (2, *shape))
-        for mode, size in enumerate(shape):
-            vectors = probe_vectors(size, prime, 2)
-            found = rank_profiles(jnp.asarray(cut, jnp.int8), prime, vectors, mode)
-            for b, index in np.ndindex(*found.shape):
-                matrix = np.tensordot(vectors[index], np.moveaxis(cut[b], mode, 0), (0, 0))
-                assert found[b, index] == exact_rank(matrix, prime)
-
-
-def test_a_dense_torso_sees_nothing_beyond_the_modes_lengths():
+def test_a_dense_torso_has_no_inputs_beyond_the_modes_lengths():
     torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (2, 3, S))
     obs = observation(jnp.int8)
     params = jax.eval_shape(torso.init, jax.random.key(0), obs)
-    inputs, steps = (
-        2 * 3 * S,
-        3 * 3 + 7 * 2 + 7 * 2,
-    )  # vectors times ranks, which the shorter side bounds
-    assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + steps + 7
+    entries = 2 * 3 * S
+    profiles = 3 * 3 + 7 * 2 + 7 * 2  # Vectors times possible ranks, in each mode.
+    assert params["params"]["Dense_0"]["kernel"].shape[0] == entries + profiles + 7
 
 
-def test_a_dense_torso_sees_one_of_what_is_always_equal():
-    torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (S,) * 3, group(cycled(S)))
+def test_a_dense_torso_has_one_input_for_entries_that_are_always_equal():
+    torso = DenseTorso(Ring(2), 8, 1, 1, 6, 7, jnp.dtype("float32"), (S,) * 3, group(mode_cycle(S)))
     params = jax.eval_shape(torso.init, jax.random.key(0), observation(jnp.int8))
-    inputs = (S**3 - S) // 3 + S  # all that have no two equal places turn in threes
+    inputs = (S**3 - S) // 3 + S  # Entries with unequal indices form orbits of 3.
     vectors = len(probes(S, 2, 7)[0])
     assert params["params"]["Dense_0"]["kernel"].shape[0] == inputs + vectors * S + 7
-
-
-def test_as_many_vectors_are_profiled_as_their_weight_allows():
-    for side, prime, count in ((4, 2, 100), (6, 3, 100), (9, 2, 129), (9, 2, 128), (9, 3, 1)):
-        weight = largest_weight(side, prime, count)
-        assert weight == 1 or len(probe_vectors(side, prime, weight)) <= count
-        assert weight == side or len(probe_vectors(side, prime, weight + 1)) > count

@@ -1,4 +1,4 @@
-"""The invariants R and K: exact, unchanged by what they must not see, and able to tell."""
+"""The invariants R and K: exact, unchanged by equivalence, and different for different schemes."""
 
 from fractions import Fraction
 
@@ -16,8 +16,8 @@ def unimodular(size, rng):
     return lower @ upper
 
 
-def blocks(rng):
-    """A 4 x 4 scheme of rank 49: Strassen's, each product of which uses its own Strassen basis."""
+def mixed_square(rng):
+    """A 4 x 4 scheme of rank 49: Strassen of Strassens, each product in a basis of its own."""
     outer = schemes.strassen()
     columns = [[], [], []]
     for r in range(7):
@@ -41,24 +41,24 @@ SQUARED = composition.tensor_product(schemes.strassen(), schemes.strassen())
     ids=repr,
 )
 @pytest.mark.parametrize("ring", ["Z", "Q", "Z2", "Z3"])
-def test_no_change_of_basis_or_order_is_seen(scheme, ring):
+def test_invariants_ignore_basis_and_order(scheme, ring):
     rng = np.random.default_rng(0)
-    scheme = schemes.over(scheme, ring)
-    wanted = equivalence.invariants(scheme)
+    scheme = schemes.change_ring(scheme, ring)
+    expected = equivalence.invariants(scheme)
     for _ in range(4):
         bases = [unimodular(size, rng) for size in scheme.sizes]
         if ring == "Q":
             bases[0] = bases[0].astype(object) * Fraction(2, 3)
         changed = equivalence.change_basis(scheme, *bases)
         assert schemes.verify(changed)
-        assert equivalence.invariants(changed) == wanted
+        assert equivalence.invariants(changed) == expected
         order = rng.permutation(scheme.rank)
         shuffled = Scheme(*(f[:, order] for f in changed.factors), scheme.sizes, ring)
-        assert equivalence.invariants(shuffled) == wanted
+        assert equivalence.invariants(shuffled) == expected
 
 
-def test_scalars_moved_between_factors_are_not_seen():
-    scheme = schemes.over(SQUARED, "Q")
+def test_invariants_ignore_scaling_within_a_product():
+    scheme = schemes.change_ring(SQUARED, "Q")
     u, v, w = (factor.copy() for factor in scheme.factors)
     u[:, 0] *= Fraction(3)
     v[:, 0] *= Fraction(-1, 6)
@@ -68,15 +68,15 @@ def test_scalars_moved_between_factors_are_not_seen():
     assert equivalence.invariants(scaled) == equivalence.invariants(scheme)
 
 
-def test_symmetries_of_the_tensor_are_not_seen():
-    scheme = blocks(np.random.default_rng(1))
-    wanted = equivalence.invariants(scheme)
-    assert equivalence.invariants(composition.cyclic(scheme)) == wanted
-    assert equivalence.invariants(composition.transpose(scheme)) == wanted
+def test_invariants_ignore_symmetries_of_the_tensor():
+    scheme = mixed_square(np.random.default_rng(1))
+    expected = equivalence.invariants(scheme)
+    assert equivalence.invariants(composition.cyclic(scheme)) == expected
+    assert equivalence.invariants(composition.transpose(scheme)) == expected
 
 
 def test_k_is_the_characteristic_polynomial_of_the_kronecker_product():
-    scheme = blocks(np.random.default_rng(2))
+    scheme = mixed_square(np.random.default_rng(2))
     u, v, w = (factor.T.reshape(-1, 4, 4).astype(float) for factor in scheme.factors)
     (anchor,) = [r for r in range(49) if np.array_equal(u[r] @ v[r] @ w[r], np.eye(4))]
     x, y, z = (stack @ np.linalg.inv(stack[anchor]) for stack in (u, v, w))
@@ -96,10 +96,10 @@ def test_ranks_are_exact():
     columns = np.array([[1, 1, 1, 1], [2, 0, 0, 1], [2, 1, 1, 2]])[:, :, None]
     modulo = Scheme(*columns, (2, 2, 2), "Z3")
     assert equivalence.rank_invariant(modulo) == ((1, 1, 2),)
-    assert equivalence.rank_invariant(schemes.over(scheme, "Z2"))[1] == (1, 2, 2)
+    assert equivalence.rank_invariant(schemes.change_ring(scheme, "Z2"))[1] == (1, 2, 2)
 
 
-def test_different_schemes_are_told_apart():
+def test_inequivalent_schemes_are_distinguished():
     naive, strassen = schemes.naive(2, 2, 2), schemes.strassen()
     u, v, w = (factor[:, [0, *range(7)]] for factor in strassen.factors)
     u[:, :2] = [[1, 0], [0, 0], [0, 0], [0, 1]]  # a11 + a22 in two products: rank 8 as well
@@ -110,18 +110,18 @@ def test_different_schemes_are_told_apart():
     assert equivalence.classes([strassen, schemes.winograd()]) == [[0, 1]]
 
     rng = np.random.default_rng(3)
-    several = [SQUARED, *(blocks(rng) for _ in range(5))]
+    several = [SQUARED, *(mixed_square(rng) for _ in range(5))]
     assert all(schemes.verify(scheme) for scheme in several)
     assert len({equivalence.rank_invariant(scheme) for scheme in several}) == 1
     assert len(equivalence.classes(several)) == 6  # by K
 
 
-def test_k_does_not_apply_without_one_anchor():
+def test_k_is_empty_without_exactly_one_anchor():
     assert equivalence.kronecker_invariant(schemes.naive(2, 2, 2)) == ()
     assert equivalence.kronecker_invariant(schemes.naive(1, 2, 2)) == ()
 
 
-def test_errors_say_what_to_do():
+def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="no sizes"):
         equivalence.invariants(composition.direct_sum(schemes.strassen(), schemes.strassen()))
     eye = np.eye(2, dtype=int)

@@ -1,4 +1,4 @@
-"""Pictures: drawn for every kind of scheme, from the right entries, without touching pyplot."""
+"""Pictures: drawn for every kind of scheme, from its entries, without the state of pyplot."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from alphajax.alphatensor.schemes.composition import tensor_product
-from alphajax.alphatensor.schemes.scheme import Scheme, naive, strassen
+from alphajax.alphatensor.schemes.composition import naive, strassen, tensor_product
+from alphajax.alphatensor.schemes.scheme import Scheme
 
 pytest.importorskip("matplotlib")
 
@@ -25,12 +25,12 @@ def count(image, colour):
     return int((image == rgb).all(axis=-1).sum())
 
 
-def test_the_cells_are_the_entries(tmp_path):
+def test_coloured_areas_are_in_proportion_to_the_entries(tmp_path):
     pictures.draw(strassen(), tmp_path / "strassen.png")
     image = pixels(tmp_path / "strassen.png")
     positive, negative = count(image, pictures.POSITIVE), count(image, pictures.NEGATIVE)
     entries = np.concatenate(strassen().factors)
-    # Areas are in proportion to the entries, up to the legend and the lines between the cells.
+    # Up to the legend and the lines between the cells.
     ratio = (entries > 0).sum() / (entries < 0).sum()
     assert abs(positive / negative / ratio - 1) < 0.1
 
@@ -56,7 +56,7 @@ def test_every_scheme_can_be_drawn(tmp_path, scheme):
     assert image.shape[0] < 2500 and image.shape[1] < 2500 and image.min() < 100
 
 
-def test_nothing_global_is_touched(tmp_path):
+def test_drawing_leaves_pyplot_alone_and_is_deterministic(tmp_path):
     before = sys.modules.get("matplotlib.pyplot")
     pictures.draw(strassen(), tmp_path / "a.png")
     pictures.draw(strassen(), tmp_path / "b.png")

@@ -9,9 +9,10 @@ from alphajax.alphatensor import schemes
 from alphajax.alphatensor.schemes import composition, lifting, recombination
 from alphajax.alphatensor.schemes.scheme import Scheme
 
-# Schemes mod 2 that walks in the flip graph found: the factors of each product as bit masks, bit x
-# is entry x. In the 3 x 3 one 8 products vanish without the second inner index.
-THREE = """7,4,455 422,381,384 16,16,432 2,216,72 292,504,64 294,252,96 45,72,9 390,325,420 6,196,423
+# Schemes mod 2 from walks in the flip graph: the factors of each product as bit masks, bit x for
+# entry x. In the 3 x 3 scheme 8 products vanish without the second inner index.
+THREE = """
+7,4,455 422,381,384 16,16,432 2,216,72 292,504,64 294,252,96 45,72,9 390,325,420 6,196,423
 40,5,63 438,56,416 9,203,390 144,37,288 73,7,32 47,200,399 9,130,438 41,133,447 166,333,36
 288,260,356 360,1,260 54,8,418 1,7,24 504,5,288"""
 TWO_THREE_FOUR = """18,112,160 9,10,21 24,4080,138 34,2768,228 8,4095,63 53,4064,118 6,2560,20
@@ -38,7 +39,7 @@ def two_three_four():
 
 
 def best_plan(sizes, base):
-    plans = [recombination.plan(sizes, turned) for turned in recombination.orientations(base)]
+    plans = [recombination.plan(sizes, turned) for turned in composition.orientations(base)]
     return min(plans, key=lambda plan: plan.rank)
 
 
@@ -46,11 +47,11 @@ def test_ten_four_nine_by_table_and_explicitly(three, two_three_four):
     plan = best_plan((10, 4, 9), three)
     assert plan.rank == 255  # Fawzi et al. (2022); 259 before
     assert [sum(part) for part in plan.parts] == [10, 4, 9]
-    held = [
+    projections = [
         composition.project(three, *keep)
         for keep in itertools.product((3, [0, 1], [0, 2]), repeat=3)
     ]
-    fifteen = min((s for s in held if sorted(s.sizes) == [2, 3, 3]), key=lambda s: s.rank)
+    fifteen = min((s for s in projections if sorted(s.sizes) == [2, 3, 3]), key=lambda s: s.rank)
     explicit = recombination.recombine(plan, [two_three_four, fifteen])
     assert explicit.sizes == (10, 4, 9) and schemes.verify(explicit)
     assert explicit.rank >= 255
@@ -89,49 +90,44 @@ def test_explicit_schemes_have_the_rank_of_their_table(sizes, ring):
     assert built.rank == table[tuple(sorted(sizes))]
 
 
+def divisions(total, blocks):
+    """All ways to write a total as a sum of so many numbers, 0 included."""
+    if blocks == 1:
+        return [(total,)]
+    return [(x, *rest) for x in range(total + 1) for rest in divisions(total - x, blocks - 1)]
+
+
 @pytest.mark.parametrize("sizes", [(3, 5, 4), (2, 4, 1), (1, 2, 7)])
-def test_every_division_is_right_with_empty_blocks_too(sizes):
-    base = schemes.winograd()
-    for fillings in recombination._divisions(sizes, base.sizes, 10**6, zeros=True):
-        products = recombination._products(base, fillings)
-        for at in itertools.product(*(range(len(filling)) for filling in fillings)):
-            parts = tuple(tuple(f[i].tolist()) for f, i in zip(fillings, at, strict=True))
-            needed = zip(*(p[i].tolist() for p, i in zip(products, at, strict=True)), strict=True)
-            needed = tuple(needed)
-            rank = sum(a * b * c for a, b, c in needed)
-            plan = recombination.Plan(sizes, rank, base, parts, needed)
-            assert recombination.recombine(plan).rank == rank  # verified inside
+def test_every_division_is_correct_and_the_best_is_chosen(sizes):
+    base, ranks = schemes.winograd(), []
+    for parts in itertools.product(*(divisions(size, 2) for size in sizes)):
+        plan = recombination.plan_of_parts(base, parts, {})
+        assert plan.sizes == sizes and plan.parts == parts
+        assert plan.rank == sum(a * b * c for a, b, c in plan.products)
+        assert recombination.recombine(plan).rank == plan.rank  # verified inside
+        ranks.append(plan.rank)
+    assert recombination.plan(sizes, base, {}).rank == min(ranks)
 
 
-def test_all_divisions_are_there_and_the_most_equal_come_first():
-    assert len(recombination._fillings(3, 10, True)) == 66
-    assert len(recombination._fillings(3, 10, False)) == 36
-    assert recombination._fillings(3, 10, True)[0].tolist() == [3, 3, 4]
-    assert recombination._fillings(1, 4, True).tolist() == [[4]]
-    counted = sum(
-        np.prod([len(filling) for filling in fillings])
-        for fillings in recombination._divisions((6, 6, 6), (3, 3, 3), 1000, True)
-    )
-    assert 0 < counted <= 1000
+def test_a_small_limit_tries_the_most_equal_divisions():
+    base = schemes.naive(3, 3, 3)
+    plan = recombination.plan((10, 10, 11), base, limit=1)
+    assert [sorted(part) for part in plan.parts] == [[3, 3, 4], [3, 3, 4], [3, 4, 4]]
+    assert recombination.plan((4, 4, 4), schemes.naive(1, 1, 1), limit=1).parts == ((4,),) * 3
 
 
-def test_orientations_are_right():
-    scheme = composition.concatenate(schemes.strassen(), schemes.naive(2, 1, 2), "m")
-    turned = recombination.orientations(scheme)
-    assert {each.sizes for each in turned} == {(2, 3, 2), (3, 2, 2), (2, 2, 3)}
-    assert all(schemes.verify(each) for each in turned)
-
-
-def test_errors_say_what_to_do():
+def test_bad_arguments_are_refused():
     strassen = schemes.strassen()
     with pytest.raises(ValueError, match="over Z2 was given for a result over Z"):
         recombination.build((4, 4, 4), [schemes.strassen("Z2")])
-    with pytest.raises(ValueError, match="no scheme of matrix multiplication"):
+    with pytest.raises(ValueError, match="expected a scheme of matrix multiplication"):
         recombination.plan((4, 4, 4), composition.direct_sum(strassen, strassen))
     with pytest.raises(ValueError, match="allow zeros"):
         recombination.plan((1, 4, 4), strassen, zeros=False)
     with pytest.raises(ValueError, match="three positive integers"):
         recombination.build((0, 4, 4))
     wrong = Scheme(strassen.u * 0, strassen.v, strassen.w, (2, 2, 2), "Z")
-    with pytest.raises(ValueError, match="expected right schemes"):
+    with pytest.raises(ValueError, match=r"parts .*; expected lists of"):
+        recombination.plan_of_parts(strassen, ((2, 2), (2, 2), (4,)))
+    with pytest.raises(ValueError, match="expected correct schemes"):
         recombination.build((4, 4, 4), [Scheme(*(f[:, :6] for f in wrong.factors), (2, 2, 2), "Z")])

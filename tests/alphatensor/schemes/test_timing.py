@@ -1,4 +1,4 @@
-"""What is measured, how often, and what a finished game is paid for it."""
+"""Timing: what is measured, how often, and the benefit of a scheme."""
 
 import dataclasses
 
@@ -7,7 +7,6 @@ import pytest
 
 from alphajax.alphatensor import schemes
 from alphajax.alphatensor.schemes import timing
-from alphajax.alphatensor.schemes.composition import concatenate, cyclic
 from alphajax.alphatensor.schemes.scheme import Scheme
 from alphajax.alphatensor.schemes.timing import Bench, Latencies, Timing
 
@@ -22,28 +21,28 @@ def shuffled(scheme):
     return Scheme(-u, v, -w, scheme.sizes, scheme.ring)
 
 
-def test_schemes_are_measured_beside_jnp_matmul(monkeypatch):
-    """With a clock that knows what each way costs, the numbers must come out of it."""
+def test_ratios_follow_from_the_clock(monkeypatch):
+    """With a fake clock and a known cost for each product."""
     clock, costs = [0.0], {"jnp": 1.0, 7: 0.5, 8: 3.0}
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
 
-    def fake(way, a, b, length):
-        rank = way.args[0].rank if hasattr(way, "args") else "jnp"
+    def fake(product, a, b, length):
+        rank = product.args[0].rank if hasattr(product, "args") else "jnp"
         clock[0] += length * costs[rank]
         costs.update({key: 1.01 * cost for key, cost in costs.items()})  # a machine that slows down
         return a
 
-    monkeypatch.setattr(timing, "chain", fake)
+    monkeypatch.setattr(timing, "run_chain", fake)
     fast, slow = timing.measure([STRASSEN, NAIVE], TINY)
     assert fast.ratio == pytest.approx(0.5, rel=0.11) and slow.ratio == pytest.approx(3, rel=0.11)
     assert fast.quartiles[0] <= fast.ratio <= fast.quartiles[1] and fast.seconds < slow.seconds
-    found = timing.rank({"slow": NAIVE, "fast": STRASSEN, "same": shuffled(STRASSEN)}, TINY)
-    assert [key for key, _ in found] == ["fast", "same", "slow"]
-    assert found[0][1] == found[1][1]
+    ranked = timing.rank({"slow": NAIVE, "fast": STRASSEN, "same": shuffled(STRASSEN)}, TINY)
+    assert [key for key, _ in ranked] == ["fast", "same", "slow"]
+    assert ranked[0][1] == ranked[1][1]
 
 
-def test_on_this_device():
-    half, mod2 = schemes.over(STRASSEN, "Q"), schemes.strassen("Z2")
+def test_schemes_are_measured_on_this_device():
+    half, mod2 = schemes.change_ring(STRASSEN, "Q"), schemes.strassen("Z2")
     for measured in timing.measure([half, mod2], TINY):
         low, high = measured.quartiles
         assert measured.seconds > 0 and low <= measured.ratio <= high
@@ -55,29 +54,17 @@ def test_on_this_device():
         timing.measure([big], dataclasses.replace(TINY, dtype="float16"))
 
 
-def test_structure_is_what_decides_the_time():
-    assert timing.structure(STRASSEN) == timing.structure(shuffled(STRASSEN))
-    different = [
-        STRASSEN,
-        WINOGRAD,
-        NAIVE,
-        schemes.strassen("Z2"),
-        cyclic(concatenate(NAIVE, NAIVE, "n")),
-    ]
-    assert len({timing.structure(scheme) for scheme in different}) == 5
-
-
 @pytest.fixture(name="measured")
 def _measured(monkeypatch):
-    """A stand-in for `measure`: the ratio is a tenth of the rank. Returns what was measured."""
-    seen = []
+    """A stand-in for `measure`: the ratio is a tenth of the rank. Lists the measured schemes."""
+    measured = []
 
-    def fake(given, bench, device):
-        seen.extend(given)
-        return [Timing(1.0, scheme.rank / 10, (0.0, 1.0), 1.0) for scheme in given]
+    def fake(schemes, bench, device):
+        measured.extend(schemes)
+        return [Timing(1.0, scheme.rank / 10, (0.0, 1.0), 1.0) for scheme in schemes]
 
     monkeypatch.setattr(timing, "measure", fake)
-    return seen
+    return measured
 
 
 def test_each_scheme_is_measured_once(measured):
@@ -90,17 +77,17 @@ def test_each_scheme_is_measured_once(measured):
     assert latencies.update([WINOGRAD]) == [] and latencies[WINOGRAD].ratio == 0.3
 
 
-def test_the_benefit_is_the_time_saved(measured):
+def test_the_benefit_is_the_saved_share_of_time(measured):
     latencies = Latencies(TINY)
     assert latencies.benefit(STRASSEN) == 0
     assert latencies.update([STRASSEN, NAIVE, WINOGRAD], most=2) == [STRASSEN, NAIVE]
     assert latencies.benefit(STRASSEN) == pytest.approx(0.3)
     assert latencies.benefit(NAIVE, baseline=0.75) == pytest.approx(-0.05)
-    # What waits to be measured counts as the mean of what has been.
+    # A scheme without a timing counts as the mean of the others.
     assert latencies.benefit(WINOGRAD) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("name", ["size", "levels", "trials", "chain", "warm_ups"])
-def test_nonsense_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name} = 0; expected 1 or more"):
+def test_settings_below_1_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: received 0; expected a whole number, 1 or more"):
         Bench(**{name: 0})
