@@ -8,7 +8,26 @@ sorting and segment sums, of shapes that do not depend on the data.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
+
+
+def mix(x: Integer[Array, "..."]) -> UInt32[Array, "..."]:
+    """Mixes the bits of each 32-bit integer, so that sums of mixed numbers make good hashes.
+
+    A bijection: each input bit flips each output bit with a probability near 1/2.
+
+    Args:
+      x: integers; their lowest 32 bits count.
+
+    Returns:
+      Mixed integers, uint32.
+
+    Source: "lowbias32" of C. Wellons' hash prospector (2018).
+    """
+    x = x.astype(jnp.uint32)
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
 
 
 def hash_rows(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:
@@ -24,10 +43,9 @@ def hash_rows(entries: Int[Array, "..."], axes: int) -> Int[Array, "..."]:
     flat = entries.reshape(*entries.shape[:axes], -1).astype(jnp.int32)
     # Odd multipliers, so that every entry counts in every bit above it; sums wrap.
     odd = 2 * np.random.default_rng(flat.shape[-1]).integers(2**30, size=(flat.shape[-1], 2)) + 1
-    mixed = jnp.einsum("...i,ih->...h", flat, odd.astype(np.int32))
-    # Without this, the sum of several rows' hashes would depend on the rows' sum alone.
-    mixed = (mixed ^ (mixed >> 15)) * np.int32(0x2C1B3C6D)
-    return mixed ^ (mixed >> 13)
+    linear = jnp.einsum("...i,ih->...h", flat, odd.astype(np.int32))
+    # Without mixing, the sum of several rows' hashes would depend on the rows' sum alone.
+    return mix(linear).astype(jnp.int32)
 
 
 def salt(hashes: Int[Array, "N 2"], group: Int[Array, " N"]) -> Int[Array, "N 2"]:
@@ -40,7 +58,23 @@ def salt(hashes: Int[Array, "N 2"], group: Int[Array, " N"]) -> Int[Array, "N 2"
     Returns:
       Hashes.
     """
-    return hashes + (group.astype(jnp.int32) * np.int32(0x5BD1E995))[:, None]
+    return hashes + mix(group).astype(jnp.int32)[:, None]
+
+
+def find_repeats(hashes: Int[Array, "*B N"]) -> Bool[Array, "*B N"]:
+    """Whether each hash equals an earlier one of its row.
+
+    Args:
+      hashes: one hash of each entry.
+
+    Returns:
+      A mask.
+    """
+    order = jnp.argsort(hashes, axis=-1, stable=True)
+    ordered = jnp.take_along_axis(hashes, order, axis=-1)
+    equal = ordered[..., 1:] == ordered[..., :-1]
+    equal = jnp.concatenate([jnp.zeros_like(equal[..., :1]), equal], axis=-1)
+    return jnp.take_along_axis(equal, jnp.argsort(order, axis=-1), axis=-1)
 
 
 def top_k_unique(

@@ -5,6 +5,8 @@ from collections import defaultdict
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alphajax import hashing
 
@@ -18,6 +20,26 @@ def test_different_tensors_have_different_hashes():
     rng = np.random.default_rng(0)
     some = np.unique(np.sort(rng.integers(0, 2**16, (50_000, 4)), axis=1), axis=0)
     assert len(np.unique(hashed[some].sum(axis=1, dtype=np.int32), axis=0)) == len(some)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
+def test_mixing_is_a_bijection_of_32_bit_words(numbers):
+    """Undone in plain Python, with the inverses of the two odd multipliers."""
+    mixed = np.asarray(hashing.mix(jnp.asarray(np.array(numbers, np.uint32))))
+    for x, y in zip(numbers, mixed.tolist(), strict=True):
+        y ^= y >> 16
+        y = y * pow(0x846CA68B, -1, 2**32) % 2**32
+        y ^= (y >> 15) ^ (y >> 30)
+        y = y * pow(0x7FEB352D, -1, 2**32) % 2**32
+        y ^= y >> 16
+        assert x == y
+
+
+def test_repeats_are_found_against_plain_python():
+    rows = np.random.default_rng(0).integers(0, 6, (5, 12)).astype(np.int32)
+    repeats = np.asarray(hashing.find_repeats(jnp.asarray(rows)))
+    for row, found in zip(rows.tolist(), repeats.tolist(), strict=True):
+        assert found == [x in row[:i] for i, x in enumerate(row)]
 
 
 def test_salted_hashes_of_different_groups_differ():

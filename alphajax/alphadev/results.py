@@ -103,6 +103,7 @@ class RunResults:
             verified=self.program is not None,
             native=None if self.check is None else bool(self.check),
             learned=self.system.training.learn,
+            prior_knowledge=self.system.prior_knowledge(),
             games=self.record.get("games"),
             simulations=self.record.get("simulations"),
             seconds=self.record.get("seconds"),

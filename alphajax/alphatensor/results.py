@@ -106,9 +106,7 @@ class RunResults:
         self._save_as(
             "scheme", {t.name: s for t, s in zip(targets, self.schemes, strict=True) if s}
         )
-        write_atomically(
-            self.folder.best / "found.json", json.dumps(self.records, indent=2) + "\n"
-        )
+        write_atomically(self.folder.best / "found.json", json.dumps(self.records, indent=2) + "\n")
         self.folder.write_result(self._result())
 
     def _save_as(self, name: str, schemes: dict[str, Scheme]) -> None:

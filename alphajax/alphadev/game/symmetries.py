@@ -14,13 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Int
 
 from alphajax.alphadev.game.assembly_game import AssemblyGame
 from alphajax.alphadev.game.rules import Rules
 from alphajax.alphadev.game.states import Observation, State
 from alphajax.alphadev.machine import emulator
 from alphajax.alphadev.machine.isa import TWO_LOCATIONS, Op
+from alphajax.hashing import mix
 
 MAX_RENAMINGS = 720
 """Renamings in a table, all those of up to 6 registers; of more registers, random ones."""
@@ -141,7 +142,7 @@ def state_hash(game: AssemblyGame, state: State) -> Int[Array, ""]:
         return emulator.unpack(planes[..., :words], rules.task.tests).astype(jnp.uint32)
 
     def hash_planes(planes: Array, axis: int) -> Array:
-        factors = _mix(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32))
+        factors = mix(jnp.arange(1, planes.shape[axis] + 1, dtype=jnp.uint32))
         factors = jnp.expand_dims(factors, [*range(axis), -1])
         return jnp.sum(bits(planes) * factors, axis, jnp.uint32)
 
@@ -157,13 +158,13 @@ def state_hash(game: AssemblyGame, state: State) -> Int[Array, ""]:
     cells = jnp.where(used == 1, ~(2 * permanent + written), cells)
     rows = jnp.concatenate([cells, flags[None], _output_hashes(rules)[None]])
     salt = np.arange(len(rows), dtype=np.uint32)[:, None]
-    memory = jnp.sum(_mix(_mix(rows) + salt), axis=0, dtype=jnp.uint32)
-    tests = _mix(memory)
+    memory = jnp.sum(mix(mix(rows) + salt), axis=0, dtype=jnp.uint32)
+    tests = mix(memory)
     for _ in range(2):
-        names = jnp.sum(_mix(registers + tests[None]), axis=1, dtype=jnp.uint32)
-        sums = jnp.sum(_mix(registers + names[:, None]), axis=0, dtype=jnp.uint32)
-        tests = _mix(memory + sums)
-    return jnp.sum(_mix(tests), dtype=jnp.uint32).astype(jnp.int32)
+        names = jnp.sum(mix(registers + tests[None]), axis=1, dtype=jnp.uint32)
+        sums = jnp.sum(mix(registers + names[:, None]), axis=0, dtype=jnp.uint32)
+        tests = mix(memory + sums)
+    return jnp.sum(mix(tests), dtype=jnp.uint32).astype(jnp.int32)
 
 
 @functools.lru_cache(maxsize=64)
@@ -173,10 +174,3 @@ def _output_hashes(rules: Rules) -> np.ndarray:
     rows = np.concatenate([outputs, rules.task.roles], axis=1)
     kinds = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
     return np.random.default_rng(0).integers(1 << 32, size=len(kinds), dtype=np.uint32)[kinds]
-
-
-def _mix(x: UInt32[Array, "*S"]) -> UInt32[Array, "*S"]:
-    """32-bit integer hash of each number."""
-    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
-    return x ^ (x >> 16)

@@ -21,6 +21,7 @@ from alphajax.alphadev.game.states import State
 from alphajax.alphadev.game.symmetries import state_hash
 from alphajax.alphadev.machine import emulator
 from alphajax.alphadev.machine.isa import Instruction, Op
+from alphajax.hashing import hash_rows
 
 
 class Pool(NamedTuple):
@@ -229,10 +230,7 @@ def best_prefixes(
 
 def hash_programs(actions: Int[Array, "N T"]) -> Int[Array, " N"]:
     """Hash of each program, int32 `[N]`."""
-    factors = (2 * np.arange(actions.shape[1], dtype=np.uint32) + 1) * np.uint32(2654435761)
-    mixed = actions.astype(jnp.uint32) * factors[None]
-    mixed = (mixed ^ (mixed >> 15)) * np.uint32(2246822519)
-    return jnp.sum(mixed, axis=1, dtype=jnp.uint32).astype(jnp.int32)
+    return hash_rows(actions, 1)[:, 0]
 
 
 def concatenate(first: Int[Array, "B T"], second: Int[Array, "B T"]) -> Int[Array, "B T"]:

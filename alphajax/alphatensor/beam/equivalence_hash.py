@@ -18,6 +18,7 @@ from jaxtyping import Array, Int
 
 from alphajax.alphatensor.game.rank_profiles import probe_vectors, rank_profiles
 from alphajax.alphatensor.game.tensor_game import TensorGame
+from alphajax.hashing import mix
 
 MAX_LENGTH = 12
 """Largest length of a mode, because all its vectors are enumerated."""
@@ -62,7 +63,7 @@ def hash_classes(residual: Int[Array, "B S S S"], shape: tuple[int, int, int]) -
         ranks = jnp.concatenate([jnp.zeros((batch, 1), jnp.int32), ranks], axis=1)[:, order]
         # The batch is the last axis, where the lanes of the hardware are.
         values = jnp.moveaxis(jnp.asarray(table)[:, ranks], 1, 2)  # [2, 2^size, B]
-        total += jnp.sum(_mix_bits(_walsh_hadamard(values, size)), axis=1)
+        total += jnp.sum(mix(_walsh_hadamard(values, size)).astype(jnp.int32), axis=1)
     return total.T
 
 
@@ -73,10 +74,3 @@ def _walsh_hadamard(x: Int[Array, "2 N B"], size: int) -> Int[Array, "2 N B"]:
         x = x.reshape(2, -1, 2, 2**bit, shape[-1])
         x = jnp.stack([x[:, :, 0] + x[:, :, 1], x[:, :, 0] - x[:, :, 1]], axis=2)
     return x.reshape(shape)
-
-
-def _mix_bits(x: Int[Array, "..."]) -> Int[Array, "..."]:
-    """A bijection of 32-bit integers; without it the sum over values would be f(0) 2^size alone."""
-    x = (x ^ (x >> 15)) * np.int32(0x2C1B3C6D)
-    x = (x ^ (x >> 13)) * np.int32(0x297A2D39)
-    return x ^ (x >> 15)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from alphajax.alphatensor.game.moves import Move
 from alphajax.alphatensor.game.tensor_game import Observation, TensorGame
+from alphajax.hashing import find_repeats, hash_rows
 
 BLOCK_SIZE = 16
 """Candidates valued at a time: the residuals of all candidates would not fit into a CPU's cache."""
@@ -61,10 +61,4 @@ def select_by_value(
 
 def find_duplicates(factors: Int[Array, "B M 3 S"]) -> Bool[Array, "B M"]:
     """Whether each move equals an earlier one of its batch row, compared by a 32-bit hash."""
-    # Odd multipliers, so that every entry affects every higher bit of the hash; sums wrap.
-    multipliers = 2 * np.random.default_rng(0).integers(2**30, size=factors.shape[2:]) + 1
-    hashes = jnp.einsum("bmfs,fs->bm", factors.astype(jnp.int32), multipliers.astype(np.int32))
-    order = jnp.argsort(hashes, axis=-1, stable=True)
-    ordered = jnp.take_along_axis(hashes, order, axis=-1)
-    same = jnp.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))
-    return jnp.take_along_axis(same, jnp.argsort(order, axis=-1), axis=-1)
+    return find_repeats(hash_rows(factors, 2)[..., 0])
