@@ -27,10 +27,9 @@ def _network(results):
     """The sorting network of two numbers as actions of the game."""
     program = sorting_network(2)
     game = results.system.game
-    numbers = {tuple(map(int, triple)): i for i, triple in enumerate(game.table.tolist())}
     actions = np.full(game.max_moves, -1, np.int16)
     for place, triple in enumerate(program.instructions):
-        actions[place] = numbers[tuple(int(x) for x in triple)]
+        actions[place] = game.action_index(*(int(x) for x in triple))
     return actions, len(program)
 
 

@@ -205,7 +205,8 @@ def weak_orders(n: int) -> np.ndarray:
 
 def _has_ties(inputs: np.ndarray) -> np.ndarray:
     """Whether two cells of a test hold the same value, bool `[P]`."""
-    return np.diff(np.sort(inputs, axis=1), axis=1).min(axis=1, initial=1) == 0
+    # In int8, differences of more than 127 would wrap.
+    return np.diff(np.sort(inputs.astype(int), axis=1), axis=1).min(axis=1, initial=1) == 0
 
 
 def from_arrays(
