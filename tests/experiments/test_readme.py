@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     """The words of each command of an experiment, without its comment."""
     lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    words = [shlex.split(line.split("  #")[0].rpartition("&&")[2]) for line in lines]
+    words = [shlex.split(line.rpartition("&&")[2], comments=True) for line in lines]
     return [line for line in words if line[:1] == ["python"]]
 
 
